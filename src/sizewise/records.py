@@ -192,40 +192,107 @@ class Plan:
 
 
 @dataclasses.dataclass(frozen=True)
-class HoldOut:
-    """The law fitted without the largest size, asked to predict it. `observed` is that size's mean over seeds."""
+class Exclusion:
+    """Rows that a fit left out, and why. `rows` names the first ten, numbered from 1."""
 
-    params: int
+    reason: str
+    count: int
+    rows: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class BackTest:
+    """A law fitted without its largest runs, asked to predict them.
+
+    Attributes:
+        visible, hidden: how many runs it saw and had to predict.
+        reach: largest hidden compute (or size) over the largest it saw.
+        error: root mean squared log error of the prediction.
+        covered: share of the hidden runs inside their intervals, which were made without looking at them.
+        predicted, observed: for the largest of the hidden settings, the geometric mean of its runs.
+        at: that setting, by variable.
+    """
+
+    visible: int
+    hidden: int
+    reach: float
+    error: float
+    covered: float
     predicted: Estimate
     observed: float
-    holds: bool
+    at: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class FittedForm:
+    """One form's part in a law.
+
+    Attributes:
+        weight: its share in predictions, in [0, 1], from how well it predicted runs that were hidden from it and how
+            closely it follows those that were not.
+        parameters: as people write them; with intervals for the leading form only.
+        profile: intervals of the same parameters by profile likelihood, for the leading form only.
+        theta, covariance: the fit that predicts, in the form's coordinates around the law's centre. Larger runs weigh
+            more in it, since it is to be right at their end.
+        scatter: standard deviation of log y around that fit.
+        backtest_error: root mean squared log error over the hidden runs; NaN when too few runs were left to fit it.
+        agreeing: share of the starts of its search that ended in the same optimum.
+    """
+
+    form: str
+    formula: str
+    source: str
+    weight: float
+    parameters: dict[str, Estimate]
+    profile: dict[str, Estimate]
+    theta: tuple[float, ...]
+    covariance: tuple[tuple[float, ...], ...]
+    scatter: float
+    objective: float
+    backtest_error: float
+    agreeing: float
 
 
 @dataclasses.dataclass(frozen=True)
 class Law:
-    """y(N) = E + A·N^-alpha (Kaplan et al. 2020, arXiv:2001.08361; the floor: Henighan et al. 2020, arXiv:2010.14701).
+    """Performance as a function of size: several forms, weighed by back-tests, with a calibrated prediction.
 
     Attributes:
-        metric: what y is: validation "loss" (nats) or "error" (1 - accuracy).
-        floor, amplitude, exponent: point fit of E, A and alpha.
-        draws: bootstrap refits as (E, A, alpha) rows.
-        residual: standard deviation of log y of single runs around the fit, for the prediction of a new run.
-        params_range: smallest and largest N that were trained.
-        status: "supported", or why there is no law to rely on.
-        reason: the evidence behind the status in one sentence.
+        metric: what y is, for example validation "loss" (nats) or "error" (1 - accuracy).
+        variables: what it depends on, for example ("params", "samples").
+        forms: heaviest first; the first one is the law that is printed.
+        centre: log of the variables around which the forms' theta are written.
+        box: smallest and largest value of each variable; `largest` is the largest run's log geometric mean of them.
+        points: the evidence as (x..., y) rows, at most 2,000 of them.
+        runs, settings: how many there were, and how many different x.
+        scatter: standard deviation of log y of single runs; `seed_scatter` the part of it that repeats of a setting show.
+        discrepancy: how far predictions may be off beyond the evidence, as a share of the change they predict there.
+        freedom: degrees of freedom of the predictive t distribution.
+        backtests: one for each amount of evidence that was hidden.
+        excluded, outliers: rows left out, and rows kept that lie far from the law.
+        missing: what the evidence lacks, in words.
+        notes: how the columns were read.
+        status: "supported", or why there is no law to rely on; `reason` is the evidence behind it in one sentence.
     """
 
-    metric: Literal["loss", "error"]
-    floor: float
-    amplitude: float
-    exponent: float
-    floor_interval: Estimate
-    exponent_interval: Estimate
-    draws: tuple[tuple[float, float, float], ...]
-    residual: float
-    params_range: tuple[int, int]
-    points: tuple[tuple[int, float], ...]
-    hold_out: HoldOut | None
+    metric: str
+    variables: tuple[str, ...]
+    forms: tuple[FittedForm, ...]
+    centre: tuple[float, ...]
+    box: dict[str, tuple[float, float]]
+    largest: float
+    points: tuple[tuple[float, ...], ...]
+    runs: int
+    settings: int
+    scatter: float
+    seed_scatter: float
+    discrepancy: float
+    freedom: float
+    backtests: tuple[BackTest, ...]
+    excluded: tuple[Exclusion, ...]
+    outliers: tuple[Exclusion, ...]
+    missing: tuple[str, ...]
+    notes: tuple[str, ...]
     status: Literal["supported", "unreliable", "insufficient"]
     reason: str
 

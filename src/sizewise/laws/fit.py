@@ -1,4 +1,4 @@
-"""Fits the law to a sweep, with its uncertainty and its own back-test."""
+"""Fits a law to evidence: forms compete, the best is printed with its intervals, and all of them predict."""
 
 from __future__ import annotations
 
@@ -7,169 +7,296 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sizewise.laws.power import curve, minimise
-from sizewise.records import Estimate, HoldOut, Law, Run
-from sizewise.stats import percentile_interval
-
-Array = NDArray[np.float64]
+from sizewise.laws import parameters, solve
+from sizewise.laws.compete import Contender, Origin, centre_of, compete, origins
+from sizewise.laws.evidence import Evidence
+from sizewise.laws.forms import Form, candidates, named
+from sizewise.laws.forecast import FREEDOM, LEVEL, back_tests, discrepancy, scatter
+from sizewise.records import BackTest, Exclusion, FittedForm, Law, Run
 
 Status = Literal["supported", "unreliable", "insufficient"]
 
-LEVEL = 0.9
-DRAWS = 400
-FEWEST_SIZES = 5
-FEWEST_SEEDS = 3
+FEWEST_SETTINGS = 5
 FEWEST_DECADES = 1.5
+FLAT = 1e-3
+"""Two-sided p-value above which a fall with size is not believed."""
+
+FAR = 5.0
+"""Residuals this many times the usual one are named as outliers; they are kept, and Huber's loss bounds their pull."""
+
+MOST_POINTS = 2_000
+ROWS_FOR_BOOTSTRAP = 20_000
 
 
 def fit(runs: Sequence[Run], metric: str, *, seed: int = 0) -> Law:
-    """Fit y(N) = E + A·N^-alpha to validation loss or error.
-
-    Seeds are repeated measurements: the bootstrap resamples them within each size. Too little evidence is a status,
-    not a curve to rely on.
+    """Fit a sweep's validation loss or error against parameters.
 
     Args:
         runs: one recipe and data fraction, several sizes and seeds.
         metric: "loss" (nats) or "error" (1 - accuracy; k errors of n count as (k + 1/2)/(n + 1), so that none is zero).
     """
-    params, values = _points(runs, metric)
-    order = np.argsort(params, kind="stable")
-    params, values = params[order], values[order]
-    sizes = np.unique(params)
-    if len(sizes) < 3:
-        return _refusal(metric, params, values, f"{len(sizes)} sizes cannot determine three parameters")
-    n, log_y = np.log(params), np.log(values)
-    best, scale = minimise(n, log_y[None], np.ones((1, len(n))))
-    weights = _resamples(params, np.random.default_rng(seed))
-    draws, _ = minimise(n, np.broadcast_to(log_y, weights.shape), weights, starts=best)
-    hold_out = _hold_out(params, values, seed) if len(sizes) >= 4 else None
-    status, reason = _judge(params, hold_out, draws, metric)
-    natural = np.stack([np.exp(draws[:, 0]), np.exp(draws[:, 1]), draws[:, 2]], axis=1)
-    floor, amplitude, exponent = math.exp(best[0, 0]), math.exp(best[0, 1]), float(best[0, 2])
-    seeds = len(params) // len(sizes)
-    method = f"bootstrap of {DRAWS} over seeds within sizes, if the form is right"
+    return fit_evidence(Evidence.of_runs(runs, metric), fewest_repeats=3, seed=seed)
+
+
+def fit_evidence(
+    evidence: Evidence,
+    *,
+    form: str | None = None,
+    delta: float | None = None,
+    draws: int = parameters.DRAWS,
+    fewest_repeats: int = 1,
+    seed: int = 0,
+) -> Law:
+    """Fit a law to any runs.
+
+    Args:
+        form: the one form to fit; None lets all of them compete.
+        delta: where Huber's loss turns linear, in log y; None takes 1.345 times the residuals' scale.
+        draws: bootstrap resamples for the intervals of the leading form's parameters; 0 leaves the intervals out.
+        fewest_repeats: runs of every setting without which the law is called insufficient.
+    """
+    forms = candidates(evidence.variables) if form is None else (named(form, evidence.variables),)
+    whole, evidence = evidence, evidence.thinned()
+    views = origins(evidence) if evidence.settings >= FEWEST_SETTINGS else []
+    found = compete(evidence, forms, views, delta) if evidence.settings >= 3 else []
+    if not found:
+        return _refusal(whole, f"{evidence.settings} settings cannot determine {_letters(evidence)}")
+    tests = back_tests(evidence, found, views)
+    lead = _on_all_rows(found[0], whole, evidence)
+    missing = _missing(evidence, found, tests)
+    status, reason = _judge(evidence, found, tests, fewest_repeats)
+    x = whole.log_x
     return Law(
-        metric="loss" if metric == "loss" else "error",
-        floor=floor,
-        amplitude=amplitude,
-        exponent=exponent,
-        floor_interval=percentile_interval(natural[:, 0], floor, level=LEVEL, method=method, n=seeds),
-        exponent_interval=percentile_interval(natural[:, 2], exponent, level=LEVEL, method=method, n=seeds),
-        draws=tuple((float(e), float(a), float(x)) for e, a, x in natural),
-        residual=float(scale[0]),
-        params_range=(int(sizes[0]), int(sizes[-1])),
-        points=tuple((int(p), float(v)) for p, v in zip(params, values, strict=True)),
-        hold_out=hold_out,
+        metric=whole.metric,
+        variables=whole.variables,
+        forms=tuple(_record(c, evidence, whole, lead if c is found[0] else None, draws, seed) for c in found),
+        centre=tuple(map(float, centre_of(evidence))),
+        box={v: (float(np.exp(x[:, j].min())), float(np.exp(x[:, j].max()))) for j, v in enumerate(whole.variables)},
+        largest=float(whole.scale.max()),
+        points=_points(evidence),
+        runs=len(whole.y),
+        settings=evidence.settings,
+        scatter=max(scatter(found), _seed_scatter(evidence)),
+        seed_scatter=_seed_scatter(evidence),
+        discrepancy=discrepancy(evidence, found, views),
+        freedom=_freedom(evidence, found),
+        backtests=tests,
+        excluded=whole.excluded,
+        outliers=_outliers(evidence, found[0]),
+        missing=missing,
+        notes=(*whole.notes, *_thinning(whole, evidence)),
         status=status,
         reason=reason,
     )
 
 
-def predict(law: Law, params: int, *, runs: int = 1, level: float = LEVEL) -> Estimate:
-    """The mean of `runs` new runs at a size, in the law's own metric.
+def _on_all_rows(lead: Contender, whole: Evidence, thin: Evidence) -> Contender:
+    """The leading form refitted to every row, when it competed on a sample of them."""
+    from dataclasses import replace
 
-    The interval joins the spread of the draws with the scatter of single runs around the curve. It holds if the form
-    is right; outside the range of evidence that is an assumption, and `method` says so.
-    """
-    draws = np.array(law.draws)
-    if not len(draws):
-        return Estimate(math.nan, math.nan, math.nan, level, f"no law: {law.reason}", 0)
-    theta = np.stack([np.log(draws[:, 0]), np.log(draws[:, 1]), draws[:, 2]], axis=1)
-    n = np.array([math.log(params)])
-    noise = np.random.default_rng(0).standard_t(df=max(len(law.points) - 3, 1), size=len(draws))
-    logs = curve(theta, n)[:, 0] + noise * law.residual / math.sqrt(runs)
-    inside = law.params_range[0] <= params <= law.params_range[1]
-    where = "within the sizes trained" if inside else "outside the sizes trained"
-    value = law.floor + law.amplitude * params**-law.exponent
-    return percentile_interval(
-        np.exp(logs), value, level=level, method=f"bootstrap and run scatter, {where}", n=len(law.points)
+    if whole is thin:
+        return lead
+    moved = lead.form.shifted(lead.plain[None], centre_of(whole) - centre_of(thin))[0]
+    x = whole.log_x - centre_of(whole)
+    refit = solve.refit(lead.form, moved, x, whole.log_y, whole.weight[None], lead.delta)
+    return replace(lead, plain=refit.theta[0], objective=float(refit.loss[0]))
+
+
+def _record(
+    contender: Contender, evidence: Evidence, whole: Evidence, lead: Contender | None, draws: int, seed: int
+) -> FittedForm:
+    form = contender.form
+    if lead is None or draws == 0:
+        estimates, profile = parameters.points(evidence, contender), {}
+    elif len(whole.y) <= ROWS_FOR_BOOTSTRAP:
+        estimates = parameters.intervals(whole, lead, parameters.bootstrap(whole, lead, draws, seed))
+        profile = parameters.profile(whole, lead)
+    else:
+        estimates, profile = parameters.wald(whole, lead), {}
+    return FittedForm(
+        form=form.name,
+        formula=form.formula,
+        source=form.source,
+        weight=contender.weight,
+        parameters=estimates,
+        profile=profile,
+        theta=tuple(map(float, contender.theta)),
+        covariance=tuple(tuple(map(float, row)) for row in contender.covariance),
+        scatter=math.sqrt(contender.variance),
+        objective=(lead or contender).objective,
+        backtest_error=math.sqrt(contender.error) if math.isfinite(contender.error) else math.nan,
+        agreeing=contender.agreeing,
     )
 
 
-def _points(runs: Sequence[Run], metric: str) -> tuple[Array, Array]:
-    """Parameters and y of every run whose y is a number."""
-    rows = []
-    for run in runs:
-        examples = sum(map(sum, run.validation.confusion))
-        errors = (1 - run.validation.accuracy) * examples
-        y = run.validation.loss if metric == "loss" else (errors + 0.5) / (examples + 1)
-        if math.isfinite(y) and y > 0:
-            rows.append((run.params, y))
-    table = np.array(rows, dtype=float).reshape(-1, 2)
-    return table[:, 0], table[:, 1]
+def _points(evidence: Evidence) -> tuple[tuple[float, ...], ...]:
+    step = max(1, -(-len(evidence.y) // MOST_POINTS))
+    rows = np.column_stack([evidence.x, evidence.y])[::step]
+    return tuple(tuple(map(float, row)) for row in rows)
 
 
-def _resamples(params: Array, rng: np.random.Generator) -> Array:
-    """Bootstrap weights (draws, points): seeds drawn with replacement within each size."""
-    weights = np.zeros((DRAWS, len(params)))
-    for size in np.unique(params):
-        members = np.flatnonzero(params == size)
-        weights[:, members] = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), size=DRAWS)
-    return weights
+def _seed_scatter(evidence: Evidence) -> float:
+    """Standard deviation of log y between repeats of one setting; 0 when nothing was repeated."""
+    counts = np.bincount(evidence.setting)
+    if counts.max() < 2:
+        return 0.0
+    means = np.bincount(evidence.setting, evidence.log_y) / counts
+    spare = len(evidence.y) - len(counts)
+    return float(np.sqrt(((evidence.log_y - means[evidence.setting]) ** 2).sum() / spare))
 
 
-def _hold_out(params: Array, values: Array, seed: int) -> HoldOut:
-    """Fit without the largest size and predict the mean of its runs."""
-    largest = params.max()
-    kept = params < largest
-    n, log_y = np.log(params[kept]), np.log(values[kept])
-    best, scale = minimise(n, log_y[None], np.ones((1, len(n))))
-    rng = np.random.default_rng(seed)
-    weights = _resamples(params[kept], rng)
-    draws, _ = minimise(n, np.broadcast_to(log_y, weights.shape), weights, starts=best)
-    at = np.log([largest])
-    seeds = int((~kept).sum())
-    noise = rng.standard_t(df=max(len(n) - 3, 1), size=len(draws)) * scale[0] / math.sqrt(seeds)
-    predicted = np.exp(curve(draws, at)[:, 0] + noise)
-    observed = float(np.exp(np.log(values[~kept]).mean()))
-    value = float(np.exp(curve(best, at)[0, 0]))
-    method = f"fit without the largest size, mean of its {seeds} runs"
-    estimate = percentile_interval(predicted, value, level=LEVEL, method=method, n=seeds)
-    return HoldOut(int(largest), estimate, observed, estimate.low <= observed <= estimate.high)
+def _freedom(evidence: Evidence, found: Sequence[Contender]) -> float:
+    """Degrees of freedom of a prediction: settings left after what was fitted, and at most what back-tests showed."""
+    average = sum(c.weight * len(c.form.names) for c in found)
+    return float(min(max(evidence.settings - average, 3.0), FREEDOM))
 
 
-def _judge(params: Array, hold_out: HoldOut | None, draws: Array, metric: str) -> tuple[Status, str]:
-    sizes, counts = np.unique(params, return_counts=True)
-    decades = math.log10(sizes[-1] / sizes[0])
-    if len(sizes) < FEWEST_SIZES or decades < FEWEST_DECADES or counts.min() < FEWEST_SEEDS:
+def _outliers(evidence: Evidence, lead: Contender) -> tuple[Exclusion, ...]:
+    x = evidence.log_x - centre_of(evidence)
+    residual = lead.form.value(lead.plain[None], x)[0] - evidence.log_y
+    usual = float(solve.scales(lead.form, lead.plain[None], x, evidence.log_y, evidence.weight[None])[0])
+    far = np.flatnonzero(np.abs(residual) > FAR * max(usual, 1e-6))
+    if not len(far):
+        return ()
+    worst = far[np.argsort(-np.abs(residual[far]))]
+    reason = f"more than {FAR:g} times the usual distance from the {lead.form.name} law; kept, with bounded pull"
+    return (Exclusion(reason, len(far), tuple(int(evidence.label[i]) for i in worst[:10])),)
+
+
+def _thinning(whole: Evidence, thin: Evidence) -> tuple[str, ...]:
+    if whole is thin:
+        return ()
+    return (f"forms competed on {len(thin.y):,} rows drawn from {len(whole.y):,}; the winner is fitted to all of them",)
+
+
+def _judge(
+    evidence: Evidence, found: Sequence[Contender], tests: Sequence[BackTest], fewest_repeats: int
+) -> tuple[Status, str]:
+    decades = evidence.decades
+    if evidence.settings < FEWEST_SETTINGS or decades < FEWEST_DECADES or evidence.repeats < fewest_repeats:
         return "insufficient", (
-            f"{len(sizes)} sizes over {decades:.1f} decades with at least {counts.min()} seeds each; a law needs "
-            f"{FEWEST_SIZES} sizes, {FEWEST_DECADES} decades and {FEWEST_SEEDS} seeds"
+            f"{evidence.settings} settings over {decades:.1f} decades with at least {evidence.repeats} runs each; a law "
+            f"needs {FEWEST_SETTINGS} settings, {FEWEST_DECADES} decades and {fewest_repeats} runs"
         )
-    if np.mean(draws[:, 2] < 0.01) > (1 - LEVEL) / 2:
-        return "unreliable", f"the validation {metric} does not fall with size"
-    if hold_out is None or not hold_out.holds:
-        return "unreliable", _hold_out_sentence(hold_out)
-    return "supported", _hold_out_sentence(hold_out)
+    flat = [v for j, v in enumerate(evidence.variables) if v != "unique" and not _falls(evidence, j)]
+    if flat:
+        return "unreliable", f"{evidence.metric} does not fall with {' or '.join(flat)}"
+    if not tests:
+        return "insufficient", "too few settings are left when the largest are hidden, so nothing tests the law"
+    nearest = tests[0]
+    sentence = _sentence(nearest)
+    if not _agrees(nearest):
+        return "unreliable", sentence
+    return "supported", sentence
 
 
-def _hold_out_sentence(hold_out: HoldOut | None) -> str:
-    if hold_out is None:
-        return "too few sizes to leave one out"
-    e = hold_out.predicted
-    verdict = "inside" if hold_out.holds else "outside"
+def _agrees(test: BackTest) -> bool:
+    """Whether the nearest back-test speaks for the law: its largest setting within twice the interval, most runs in it."""
+    e = test.predicted
+    distance = abs(math.log(test.observed / e.value)) / math.log(e.high / e.value)
+    return distance <= 1.5 and test.covered >= 0.5
+
+
+def _sentence(test: BackTest) -> str:
+    e = test.predicted
+    where = ", ".join(f"{value:.4g} {name}" for name, value in test.at.items())
+    verdict = "inside" if e.low <= test.observed <= e.high else "outside"
     return (
-        f"fitted without its largest size ({hold_out.params:,} parameters) it predicts {e.value:.4g} "
-        f"[{e.low:.4g}, {e.high:.4g}] there; {hold_out.observed:.4g} was measured, {verdict} the interval"
+        f"from runs {test.reach:.3g} times smaller it predicts {e.value:.4g} [{e.low:.4g}, {e.high:.4g}] at {where}; "
+        f"{test.observed:.4g} was measured, {verdict} the interval"
     )
 
 
-def _refusal(metric: str, params: Array, values: Array, reason: str) -> Law:
-    nothing = Estimate(math.nan, math.nan, math.nan, LEVEL, "none", 0)
+def _falls(evidence: Evidence, variable: int) -> bool:
+    """Whether log y depends on one variable beside the others: an F test of quadratic surfaces through the settings' means.
+
+    A single variable must also make y fall, not rise.
+    """
+    from scipy.stats import f
+
+    counts = np.bincount(evidence.setting)
+    first = np.unique(evidence.setting, return_index=True)[1]
+    y = np.bincount(evidence.setting, evidence.log_y) / counts
+    x = evidence.log_x[first] - evidence.log_x[first].mean(axis=0)
+    with_it, without = _surface(x), _surface(np.delete(x, variable, axis=1))
+    (more, left), (fewer, before) = _residual(with_it, y), _residual(without, y)
+    spare, gained = len(y) - more, more - fewer
+    if spare < 1 or gained < 1:
+        return False
+    ratio = ((before - left) / gained) / max(left / spare, 1e-300)
+    rises = x.shape[1] == 1 and float(x[:, 0] @ y) >= 0
+    return bool(f.sf(ratio, gained, spare) < FLAT) and not rises
+
+
+def _surface(x: np.typing.NDArray[np.float64]) -> np.typing.NDArray[np.float64]:
+    """1, x, and products of x's columns: (rows, terms)."""
+    products = [x[:, i] * x[:, j] for i in range(x.shape[1]) for j in range(i + 1)]
+    return np.column_stack([np.ones(len(x)), *x.T, *products])
+
+
+def _residual(design: np.typing.NDArray[np.float64], y: np.typing.NDArray[np.float64]) -> tuple[int, float]:
+    """Rank of a least-squares fit, and the squares it leaves."""
+    solution, _, rank, _ = np.linalg.lstsq(design, y, rcond=None)
+    return int(rank), float(((y - design @ solution) ** 2).sum())
+
+
+def _missing(evidence: Evidence, found: Sequence[Contender], tests: Sequence[BackTest]) -> tuple[str, ...]:
+    """What the evidence lacks, in words."""
+    gaps = []
+    if evidence.repeats < 2:
+        gaps.append("one run a setting: luck and misfit cannot be told apart")
+    if not tests:
+        gaps.append("too few settings for a back-test")
+    if len(evidence.variables) > 1 and (tied := _tied(evidence)):
+        gaps.append(tied)
+    lead = found[0]
+    floor = lead.form.names.index("E") if "E" in lead.form.names else None
+    rivals = [c for c in found if "E" not in c.form.names and c.variance < 1.2 * lead.variance]
+    if floor is None or rivals:
+        gaps.append("no curvature that shows a floor: larger models may go on improving, or not")
+    return tuple(gaps)
+
+
+def _tied(evidence: Evidence) -> str:
+    """Whether parameters and samples vary together, so that their exponents cannot be told apart."""
+    x = evidence.log_x[:, :2]
+    spread = x.std(axis=0)
+    if (spread == 0).any():
+        return f"only one value of {evidence.variables[int((spread == 0).argmax())]}"
+    if abs(float(np.corrcoef(x.T)[0, 1])) > 0.98:
+        return "parameters and samples grow together: their exponents cannot be told apart"
+    return ""
+
+
+def _letters(evidence: Evidence) -> str:
+    return f"a law of {' and '.join(evidence.variables)}"
+
+
+def _refusal(evidence: Evidence, reason: str) -> Law:
+    x = evidence.x
     return Law(
-        metric="loss" if metric == "loss" else "error",
-        floor=math.nan,
-        amplitude=math.nan,
-        exponent=math.nan,
-        floor_interval=nothing,
-        exponent_interval=nothing,
-        draws=(),
-        residual=math.nan,
-        params_range=(int(params.min()), int(params.max())) if len(params) else (0, 0),
-        points=tuple((int(p), float(v)) for p, v in zip(params, values, strict=True)),
-        hold_out=None,
+        metric=evidence.metric,
+        variables=evidence.variables,
+        forms=(),
+        centre=(),
+        box={v: (float(x[:, j].min()), float(x[:, j].max())) for j, v in enumerate(evidence.variables) if len(x)},
+        largest=float(evidence.scale.max(initial=-math.inf)),
+        points=_points(evidence) if len(x) else (),
+        runs=len(evidence.y),
+        settings=evidence.settings,
+        scatter=math.nan,
+        seed_scatter=math.nan,
+        discrepancy=math.nan,
+        freedom=math.nan,
+        backtests=(),
+        excluded=evidence.excluded,
+        outliers=(),
+        missing=("more settings",),
+        notes=evidence.notes,
         status="insufficient",
         reason=reason,
     )
+
+
+__all__ = ["LEVEL", "Form", "Origin", "fit", "fit_evidence"]

@@ -1,0 +1,137 @@
+"""What a law is fitted to: runs as rows of positive numbers, with what was left out and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sizewise.records import Exclusion, Run
+
+Array = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+MOST_ROWS = 20_000
+"""Forms compete on at most this many rows; the winner is fitted to all of them."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Runs, one a row.
+
+    Attributes:
+        metric: what y is, for example "loss".
+        variables: what the columns of x are.
+        x: (rows, variables), y: (rows,), all positive; weight: (rows,), mean 1.
+        cluster: rows of one cluster share their luck (checkpoints of one run), so they are resampled together.
+        stratum: clusters are resampled within strata: repeats of one setting are, since the settings were chosen.
+        label: the row number in the user's table, from 1.
+        excluded: what was left out, and why.
+        notes: how the columns were read.
+    """
+
+    metric: str
+    variables: tuple[str, ...]
+    x: Array
+    y: Array
+    weight: Array
+    cluster: Ints
+    stratum: Ints
+    label: Ints
+    excluded: tuple[Exclusion, ...] = ()
+    notes: tuple[str, ...] = ()
+    subject: str = field(default="runs")
+
+    @classmethod
+    def of_runs(cls, runs: Sequence[Run], metric: str) -> Evidence:
+        """A sweep: validation loss (nats) or error against parameters.
+
+        k errors of n examples count as (k + 1/2)/(n + 1), so that none is zero.
+        """
+        x = np.array([[run.params] for run in runs], dtype=float).reshape(-1, 1)
+        y = np.array([_outcome(run, metric) for run in runs], dtype=float)
+        rows = np.arange(len(runs))
+        _, stratum = np.unique(x[:, 0], return_inverse=True)
+        made = cls(metric, ("params",), x, y, np.ones(len(y)), rows, stratum, rows + 1)
+        good = np.isfinite(y) & (y > 0)
+        return made.take(good).without(rows[~good], "its outcome is not a positive number")
+
+    @cached_property
+    def log_x(self) -> Array:
+        return np.log(self.x)
+
+    @cached_property
+    def log_y(self) -> Array:
+        return np.log(self.y)
+
+    @cached_property
+    def scale(self) -> Array:
+        """log of the geometric mean of the variables, (rows,): how large a run is."""
+        return self.log_x[:, : _sized(self.variables)].mean(axis=1)
+
+    @property
+    def decades(self) -> float:
+        """Decades of compute between the smallest run and the largest, or of the one variable there is."""
+        return float(np.ptp(self.scale)) * _sized(self.variables) / np.log(10) if len(self.x) else 0.0
+
+    @cached_property
+    def setting(self) -> Ints:
+        """Rows of the same x have the same number, (rows,)."""
+        if len(self.x) == 0:
+            return np.zeros(0, dtype=np.int64)
+        _, inverse = np.unique(self.x, axis=0, return_inverse=True)
+        return np.asarray(inverse).reshape(-1)
+
+    @property
+    def settings(self) -> int:
+        return int(self.setting.max(initial=-1)) + 1
+
+    @property
+    def clusters(self) -> int:
+        return len(np.unique(self.cluster))
+
+    @cached_property
+    def repeats(self) -> int:
+        """Runs of the setting that has fewest."""
+        return int(np.bincount(self.setting).min()) if len(self.x) else 0
+
+    def take(self, rows: NDArray[np.bool_] | Ints) -> Evidence:
+        return replace(
+            self,
+            x=self.x[rows],
+            y=self.y[rows],
+            weight=self.weight[rows],
+            cluster=self.cluster[rows],
+            stratum=self.stratum[rows],
+            label=self.label[rows],
+        )
+
+    def without(self, rows: Ints, reason: str) -> Evidence:
+        """With a note that these rows, numbered from 0, were left out."""
+        if not len(rows):
+            return self
+        left_out = Exclusion(reason, len(rows), tuple(int(r) + 1 for r in rows[:10]))
+        return replace(self, excluded=(*self.excluded, left_out))
+
+    def thinned(self) -> Evidence:
+        """A fixed random sample of the rows, when there are very many."""
+        if len(self.x) <= MOST_ROWS:
+            return self
+        rows = np.sort(np.random.default_rng(0).choice(len(self.x), MOST_ROWS, replace=False))
+        return self.take(rows)
+
+
+def _sized(variables: tuple[str, ...]) -> int:
+    """How many of the variables say how large a run is: unique samples do not."""
+    return len(variables) - ("unique" in variables)
+
+
+def _outcome(run: Run, metric: str) -> float:
+    if metric == "loss":
+        return run.validation.loss
+    examples = sum(map(sum, run.validation.confusion))
+    errors = (1 - run.validation.accuracy) * examples
+    return (errors + 0.5) / (examples + 1)
