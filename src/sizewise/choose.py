@@ -84,7 +84,7 @@ def choose(
         sentence=_sentence(name, status, comparisons.get(chosen), walk, margin),
         margin=margin,
         score=scores[chosen],
-        predicted=laws.predict(error_law, params) if error_law and error_law.status == "supported" else None,
+        predicted=_predicted(error_law, params),
         reference=reference,
         comparisons=tuple(comparisons.values()),
         reasons=(
@@ -111,6 +111,12 @@ def _check_seeds(sizes: Sizes) -> None:
             f"a choice needs at least two seeds that all sizes share; these {len(sizes)} sizes share {len(shared)}",
             hint="train with --seeds 5",
         )
+
+
+def _predicted(law: Law | None, params: int) -> Estimate | None:
+    if law is None or law.status != "supported":
+        return None
+    return laws.predict(law, [{"params": params}])[0]
 
 
 def _label(width: int) -> str:

@@ -266,7 +266,7 @@ class Law:
         points: the evidence as (x..., y) rows, at most 2,000 of them.
         runs, settings: how many there were, and how many different x.
         scatter: standard deviation of log y of single runs; `seed_scatter` the part of it that repeats of a setting show.
-        discrepancy: how far predictions may be off beyond the evidence, as a share of the change they predict there.
+        inflation: by how much the systematic variance of a prediction differs from theory, from back-tests and residuals.
         freedom: degrees of freedom of the predictive t distribution.
         backtests: one for each amount of evidence that was hidden.
         excluded, outliers: rows left out, and rows kept that lie far from the law.
@@ -286,7 +286,7 @@ class Law:
     settings: int
     scatter: float
     seed_scatter: float
-    discrepancy: float
+    inflation: float
     freedom: float
     backtests: tuple[BackTest, ...]
     excluded: tuple[Exclusion, ...]
@@ -369,6 +369,25 @@ class NextRun:
     seeds: int
     seconds: float
     why: str
+
+
+@dataclasses.dataclass(frozen=True)
+class DesignedRun:
+    """A run that is worth its cost for a decision, given the runs chosen before it.
+
+    Attributes:
+        at: the law's variables, in its units.
+        repeats: runs of this setting that come before it: above 0 it is another seed.
+        cost: in the unit the plan was made in, FLOP by default.
+        width: expected width of the decision's interval after it, in log units.
+        removed: share of that width that this run and those before it take away.
+    """
+
+    at: dict[str, float]
+    repeats: int
+    cost: float
+    width: float
+    removed: float
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,5 +5,6 @@ from __future__ import annotations
 from sizewise.laws.evidence import Evidence
 from sizewise.laws.fit import fit, fit_evidence
 from sizewise.laws.forecast import predict
+from sizewise.laws.table import Columns, read_points, read_table
 
-__all__ = ["Evidence", "fit", "fit_evidence", "predict"]
+__all__ = ["Columns", "Evidence", "fit", "fit_evidence", "predict", "read_points", "read_table"]

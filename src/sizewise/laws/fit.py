@@ -12,14 +12,14 @@ from sizewise.laws import parameters, solve
 from sizewise.laws.compete import Contender, Origin, centre_of, compete, origins
 from sizewise.laws.evidence import Evidence
 from sizewise.laws.forms import Form, candidates, named
-from sizewise.laws.forecast import FREEDOM, LEVEL, back_tests, discrepancy, scatter
+from sizewise.laws.forecast import LEVEL, back_tests, freedom, inflation, scatter
 from sizewise.records import BackTest, Exclusion, FittedForm, Law, Run
 
 Status = Literal["supported", "unreliable", "insufficient"]
 
 FEWEST_SETTINGS = 5
 FEWEST_DECADES = 1.5
-FLAT = 1e-3
+FLAT = 5e-3
 """Two-sided p-value above which a fall with size is not believed."""
 
 FAR = 5.0
@@ -79,8 +79,8 @@ def fit_evidence(
         settings=evidence.settings,
         scatter=max(scatter(found), _seed_scatter(evidence)),
         seed_scatter=_seed_scatter(evidence),
-        discrepancy=discrepancy(evidence, found, views),
-        freedom=_freedom(evidence, found),
+        inflation=inflation(evidence, found, views),
+        freedom=freedom(evidence, found),
         backtests=tests,
         excluded=whole.excluded,
         outliers=_outliers(evidence, found[0]),
@@ -146,12 +146,6 @@ def _seed_scatter(evidence: Evidence) -> float:
     return float(np.sqrt(((evidence.log_y - means[evidence.setting]) ** 2).sum() / spare))
 
 
-def _freedom(evidence: Evidence, found: Sequence[Contender]) -> float:
-    """Degrees of freedom of a prediction: settings left after what was fitted, and at most what back-tests showed."""
-    average = sum(c.weight * len(c.form.names) for c in found)
-    return float(min(max(evidence.settings - average, 3.0), FREEDOM))
-
-
 def _outliers(evidence: Evidence, lead: Contender) -> tuple[Exclusion, ...]:
     x = evidence.log_x - centre_of(evidence)
     residual = lead.form.value(lead.plain[None], x)[0] - evidence.log_y
@@ -192,10 +186,10 @@ def _judge(
 
 
 def _agrees(test: BackTest) -> bool:
-    """Whether the nearest back-test speaks for the law: its largest setting within twice the interval, most runs in it."""
+    """Whether the nearest back-test speaks for the law: its largest setting within twice the interval, half the runs in it."""
     e = test.predicted
     distance = abs(math.log(test.observed / e.value)) / math.log(e.high / e.value)
-    return distance <= 1.5 and test.covered >= 0.5
+    return distance <= 2 and test.covered >= 0.5
 
 
 def _sentence(test: BackTest) -> str:
@@ -287,7 +281,7 @@ def _refusal(evidence: Evidence, reason: str) -> Law:
         settings=evidence.settings,
         scatter=math.nan,
         seed_scatter=math.nan,
-        discrepancy=math.nan,
+        inflation=math.nan,
         freedom=math.nan,
         backtests=(),
         excluded=evidence.excluded,
