@@ -34,7 +34,7 @@ VERBS = {
     "run": "all of the stages below, then the report",
     "plan": "which models to train and what that will cost; trains nothing",
     "train": "train the sweep, resuming where it stopped",
-    "fit": "fit the law from parameters to loss and error",
+    "fit": "fit the law from size to loss or error, to a study or to any table of runs",
     "diagnose": "say what limits the models",
     "choose": "choose the smallest size that does the job",
     "compress": "prune, distil and quantize the chosen size",
@@ -83,6 +83,31 @@ def numbers(text: str) -> list[float]:
         return [float(part) for part in text.split(",")]
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list such as 0.25,0.5") from error
+
+
+def positive(text: str) -> float:
+    """A number above zero."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return value
+
+
+def share(text: str) -> float:
+    """A number between 0 and 1, both left out."""
+    if not 0 < (value := positive(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number between 0 and 1, such as 0.9")
+    return value
+
+
+def draws(text: str) -> int:
+    """0, or enough resamples for an interval."""
+    if not text.isdecimal() or 0 < int(text) < 20:
+        raise argparse.ArgumentTypeError(f"{text!r} is not 0 or a whole number from 20, such as 400")
+    return int(text)
 
 
 def words(text: str) -> list[str]:
@@ -163,6 +188,41 @@ def _study_flags(sub: argparse.ArgumentParser) -> None:
         group.add_argument(f"--{name}", dest=f"set:{key}", type=parse, metavar="X", help=text)
 
 
+COLUMNS = {
+    "params": "parameters",
+    "samples": "samples (tokens) seen",
+    "compute": "training compute in floating-point operations",
+    "unique": "different samples among those seen",
+    "loss": "the loss",
+    "error": "the share of errors, instead of a loss",
+    "seed": "seeds, which tell repeats of one setting apart",
+    "group": "what rows share their luck, such as the checkpoints of one run",
+    "weight": "how much a row counts",
+}
+"""Flags of `fit` that name a column of a table."""
+
+
+def _fit_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "study", metavar="STUDY|TABLE", help="a study's folder, or a table of runs: .csv, .tsv, .jsonl or .parquet"
+    )
+    group = sub.add_argument_group(
+        "table",
+        "what its columns mean: one of loss and error, and at least one of params, samples and compute. Numbers may be "
+        "written as 7B, 300M, 1.2e9 or 1,234,567",
+    )
+    for name, text in COLUMNS.items():
+        group.add_argument(f"--{name}", metavar="COL", help=text)
+    group.add_argument("--count", choices=("total", "non-embedding"), help="which parameters --params counts")
+    group.add_argument("--predict", metavar="TABLE", help="sizes to predict at, in columns of the same names")
+    group.add_argument("--form", metavar="NAME", help="fit this form alone (default: all compete)")
+    group.add_argument(
+        "--delta", type=positive, metavar="X", help="where Huber's loss turns linear, in log loss (default: estimated)"
+    )
+    group.add_argument("--draws", type=draws, metavar="N", help="bootstrap resamples; 0 leaves intervals out")
+    group.add_argument("--level", type=share, metavar="P", help="coverage of the predictions' intervals (default: 0.9)")
+
+
 def _export_arguments(sub: argparse.ArgumentParser) -> None:
     _study_argument(sub)
     sub.add_argument("names", nargs="*", metavar="NAME", help="candidates (default: the recommended and the chosen)")
@@ -187,6 +247,7 @@ _ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "run": _planning_arguments,
     "plan": _planning_arguments,
     "train": _planning_arguments,
+    "fit": _fit_arguments,
     "export": _export_arguments,
     "serve": _serve_arguments,
     "compare": _compare_arguments,
@@ -303,10 +364,42 @@ def _train(options: argparse.Namespace) -> int:
 def _fit(options: argparse.Namespace) -> int:
     from sizewise import console
 
+    flags = [name for name in (*COLUMNS, *_FIT_OPTIONS) if getattr(options, name) is not None]
+    if _is_table(options.study, flags):
+        return _fit_table(options)
+    if flags:
+        raise UsageError(f"--{flags[0]} is for tables, and {options.study} is none", hint="leave it out for a study")
     with _opened(options) as space:
         laws = space.fit()
     _show(options, laws, console.laws(laws))
     return 0 if any(law.status == "supported" for law in laws) else INSUFFICIENT
+
+
+_FIT_OPTIONS = ("count", "predict", "form", "delta", "draws", "level")
+
+
+def _is_table(given: str, flags: Sequence[str]) -> bool:
+    """Whether `fit` was given a table: a file, or the name of one, and no study."""
+    from sizewise.laws.files import is_table
+
+    path = Path(given)
+    return path.suffix != ".toml" and not path.is_dir() and (path.is_file() or is_table(path) or bool(flags))
+
+
+def _fit_table(options: argparse.Namespace) -> int:
+    from sizewise import console, laws
+    from sizewise.laws.fit import LEVEL
+    from sizewise.laws.parameters import DRAWS
+
+    columns = laws.Columns(**{name: getattr(options, name) for name in COLUMNS}, count=options.count)
+    evidence = laws.read_table(options.study, columns)
+    # Before the fit, so that a mistake in the points is told at once.
+    points = laws.read_points(options.predict, columns) if options.predict else []
+    draws = DRAWS if options.draws is None else options.draws
+    law = laws.fit_evidence(evidence, form=options.form, delta=options.delta, draws=draws)
+    said = laws.predict(law, points, level=options.level or LEVEL)
+    _show(options, {"law": law, "predictions": said}, console.law(law, points, said))
+    return 0 if law.status == "supported" else INSUFFICIENT
 
 
 def _diagnose(options: argparse.Namespace) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -14,8 +14,10 @@ from sizewise.records import (
     Comparison,
     Compression,
     Estimate,
+    Exclusion,
     Export,
     Finding,
+    FittedForm,
     Law,
     Measurement,
     Plan,
@@ -29,6 +31,10 @@ if TYPE_CHECKING:
 
 PLAIN_SECONDS = 10.0
 """Seconds between progress lines when stderr is not a terminal."""
+
+
+MOST_PREDICTIONS = 40
+"""Rows of predictions on the screen; JSON has all."""
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -95,19 +101,128 @@ def runs(found: Sequence[Run]) -> str:
 
 
 def laws(found: Sequence[Law]) -> str:
-    return "\n".join(map(_law, found))
+    """The laws of a study, a few lines each; the rest is in law.json and the report."""
+    return "\n".join(map(_short_law, found))
 
 
-def _law(law: Law) -> str:
+def _short_law(law: Law) -> str:
     lines = [f"validation {law.metric}: {law.status}: {law.reason}"]
-    if law.draws:
-        e, x = law.floor_interval, law.exponent_interval
-        lines.append(
-            f"  {law.metric}(N) = E + A·N^-alpha with E = {e.value:.4g} [{e.low:.4g}, {e.high:.4g}], "
-            f"A = {law.amplitude:.4g}, alpha = {x.value:.3f} [{x.low:.3f}, {x.high:.3f}] "
-            f"({x.level:.0%} intervals, {len(law.points)} runs)"
+    if law.forms:
+        lead = law.forms[0]
+        values = ", ".join(f"{name} = {_interval(e)}" for name, e in lead.parameters.items())
+        level = next(iter(lead.parameters.values())).level
+        lines.append(f"  {lead.formula} with {values} ({level:.0%} intervals, {_evidence(law)})")
+        lines.append(f"  weighed by back-tests: {', '.join(f'{f.form} {f.weight:.0%}' for f in law.forms)}")
+    if law.backtests:
+        lines.append(f"  {_coverage(law)}")
+    return "\n".join([*lines, *(f"  {line}" for line in _left_out(law))])
+
+
+def law(law: Law, points: Sequence[Mapping[str, float]], said: Sequence[Estimate]) -> str:
+    """A law in full, and what it says at the points."""
+    parts = [f"{law.metric} by {_listed(law.variables)}: {law.status}\n{law.reason}"]
+    if law.forms:
+        parts += [_parameters(law.forms[0]), _forms(law)]
+    if law.backtests:
+        parts.append(_back_tests(law))
+    ranges = ", ".join(f"{_size(low)} to {_size(high)} {name}" for name, (low, high) in law.box.items())
+    asides = [f"evidence: {_evidence(law)}, {ranges}", *_left_out(law), *(f"note: {note}" for note in law.notes)]
+    parts.append("\n".join(asides))
+    if said:
+        parts.append(_predictions(law, points, said))
+    return "\n\n".join(parts)
+
+
+def _parameters(lead: FittedForm) -> str:
+    intervals = [e for e in lead.parameters.values() if e.low == e.low]
+    if not intervals:
+        rows = [(name, f"{e.value:.4g}") for name, e in lead.parameters.items()]
+        return f"{lead.formula}  ({lead.source})\n" + table((lead.form, "value"), rows)
+    full = [
+        (name, f"{e.value:.4g}", _ends(e), _ends(lead.profile[name]) if name in lead.profile else "")
+        for name, e in lead.parameters.items()
+    ]
+    header = (lead.form, "value", f"{intervals[0].level:.0%} interval", "by its profile" if lead.profile else "")
+    return f"{lead.formula}  ({lead.source})\n{table(header, full)}\nintervals: {intervals[0].method}"
+
+
+def _forms(law: Law) -> str:
+    rows = [(f.form, f"{f.weight:.0%}", _share(f.backtest_error), _share(f.scatter)) for f in law.forms]
+    return table(("forms weighed", "weight", "back-test error", "fit error"), rows)
+
+
+def _back_tests(law: Law) -> str:
+    rows = [
+        (
+            ", ".join(f"{_size(value)} {name}" for name, value in b.at.items()),
+            f"{b.reach:.3g} times",
+            f"{b.visible}",
+            f"{b.hidden}",
+            _interval(b.predicted),
+            f"{b.observed:.4g}",
         )
-    return "\n".join(lines)
+        for b in law.backtests
+    ]
+    header = ("back-test: largest hidden", "beyond", "seen", "hidden", "predicted", "measured")
+    return f"{table(header, rows)}\n{_coverage(law)}"
+
+
+def _coverage(law: Law) -> str:
+    hidden = sum(b.hidden for b in law.backtests)
+    inside = sum(round(b.covered * b.hidden) for b in law.backtests)
+    far = max(b.reach for b in law.backtests)
+    level = law.backtests[0].predicted.level
+    tests = "a back-test" if len(law.backtests) == 1 else f"{len(law.backtests)} back-tests"
+    return (
+        f"in {tests}, up to {far:.3g} times beyond: {inside} of {hidden} hidden runs inside their {level:.0%} intervals"
+    )
+
+
+def _left_out(law: Law) -> list[str]:
+    """What the evidence lacks, what was not used of it, and what lies far from the law."""
+    lines = [f"missing: {'; '.join(law.missing)}"] if law.missing else []
+    lines += [f"left out: {_rows(e)}: {e.reason}" for e in law.excluded]
+    return lines + [f"outliers: {_rows(e)}: {e.reason}" for e in law.outliers]
+
+
+def _rows(e: Exclusion) -> str:
+    more = f" and {e.count - len(e.rows):,} more" if e.count > len(e.rows) else ""
+    return f"row{'s' if e.count > 1 else ''} {', '.join(f'{row:,}' for row in e.rows)}{more}"
+
+
+def _predictions(law: Law, points: Sequence[Mapping[str, float]], said: Sequence[Estimate]) -> str:
+    rows = [
+        (f"{i}", *(_size(point[v]) for v in law.variables), f"{e.value:.4g}", _ends(e), e.method.rpartition(", ")[2])
+        for i, (point, e) in enumerate(zip(points[:MOST_PREDICTIONS], said, strict=False), 1)
+    ]
+    header = ("prediction", *law.variables, law.metric, f"{said[0].level:.0%} interval", "")
+    more = len(said) - len(rows)
+    return table(header, rows) + (f"\nand {more:,} more: --json has them all" if more else "")
+
+
+def _evidence(law: Law) -> str:
+    return f"{law.runs:,} runs of {law.settings:,} settings"
+
+
+def _interval(e: Estimate) -> str:
+    return f"{e.value:.4g} {_ends(e)}" if e.low == e.low else f"{e.value:.4g}"
+
+
+def _ends(e: Estimate) -> str:
+    return f"[{e.low:.4g}, {e.high:.4g}]" if e.low == e.low else "none"
+
+
+def _share(value: float) -> str:
+    return f"{value:.1%}" if value == value else "none"
+
+
+def _size(value: float) -> str:
+    """A count for people, such as 7e+09 or 1234."""
+    return f"{value:,.0f}" if 100 <= value < 1e6 and value == round(value) else f"{value:.4g}"
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def findings(found: Sequence[Finding]) -> str:
