@@ -207,7 +207,7 @@ def _falls(evidence: Evidence, variable: int) -> bool:
 
     A single variable must also make y fall, not rise.
     """
-    from scipy.stats import f
+    from scipy.special import fdtrc
 
     counts = np.bincount(evidence.setting)
     first = np.unique(evidence.setting, return_index=True)[1]
@@ -220,7 +220,7 @@ def _falls(evidence: Evidence, variable: int) -> bool:
         return False
     ratio = ((before - left) / gained) / max(left / spare, 1e-300)
     rises = x.shape[1] == 1 and float(x[:, 0] @ y) >= 0
-    return bool(f.sf(ratio, gained, spare) < FLAT) and not rises
+    return bool(fdtrc(gained, spare, ratio) < FLAT) and not rises
 
 
 def _surface(x: np.typing.NDArray[np.float64]) -> np.typing.NDArray[np.float64]:

@@ -230,9 +230,9 @@ def predict(law: Law, points: Sequence[dict[str, float]], *, runs: int = 1, leve
 
 
 def _quantile(level: float, freedom: float) -> float:
-    from scipy.stats import t
+    from scipy.special import stdtrit  # scipy.stats has the same, and takes longer to import than a law to fit
 
-    return float(t.ppf(0.5 + level / 2, freedom))
+    return float(stdtrit(freedom, 0.5 + level / 2))
 
 
 __all__ = ["LEVEL", "Forecast", "back_tests", "forecast", "freedom", "inflation", "predict", "scatter"]

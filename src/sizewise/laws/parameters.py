@@ -113,7 +113,7 @@ def _covariance(evidence: Evidence, lead: Contender, theta: Array) -> Array:
 
 
 def _limit(evidence: Evidence, lead: Contender) -> float:
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     x = evidence.log_x - centre_of(evidence)
     residual = lead.form.value(lead.plain[None], x)[0] - evidence.log_y
@@ -122,7 +122,7 @@ def _limit(evidence: Evidence, lead: Contender) -> float:
     pull = float((evidence.weight * np.clip(residual, -lead.delta, lead.delta) ** 2).sum())
     share = max(float(np.average(near, weights=evidence.weight)), 0.05)
     noise = pull / share / freedom
-    return float(0.5 * noise * t.ppf(0.5 + LEVEL / 2, freedom) ** 2)
+    return float(0.5 * noise * stdtrit(freedom, 0.5 + LEVEL / 2) ** 2)
 
 
 def _crossing(held: Array, rise: Array, limit: float, side: int) -> float:
@@ -145,7 +145,7 @@ def _replaced(theta: Array, index: int, value: float) -> Array:
 
 def wald(evidence: Evidence, lead: Contender) -> dict[str, Estimate]:
     """Intervals from the clustered sandwich covariance: for so many rows that a bootstrap would only repeat it."""
-    from scipy.stats import norm
+    from scipy.special import ndtri
 
     theta = lead.form.shifted(lead.plain[None], -centre_of(evidence))[0]
     covariance = sandwich(lead.form, lead.plain, evidence.log_x - centre_of(evidence), evidence, evidence.weight, lead.delta)
@@ -153,7 +153,7 @@ def wald(evidence: Evidence, lead: Contender) -> dict[str, Estimate]:
     unit = np.eye(len(theta))
     back = lead.form.shifted(lead.plain + unit, -centre_of(evidence)) - theta
     errors = np.sqrt(np.maximum(np.diag(back.T @ covariance @ back), 0.0))
-    half = float(norm.ppf(0.5 + LEVEL / 2)) * errors
+    half = float(ndtri(0.5 + LEVEL / 2)) * errors
     ends = lead.form.natural(np.stack([theta, theta - half, theta + half]))
     return {
         name: Estimate(*map(float, ends[:, j]), LEVEL, "clustered sandwich, if the form is right", evidence.clusters)
