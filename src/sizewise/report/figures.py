@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from sizewise import stats
-from sizewise.records import Choice, Law, Measurement, Run
+from sizewise.records import Choice, Comparison, Estimate, Law, Measurement, Run
 from sizewise.report import format as f
-from sizewise.report.svg import Chart, span
+from sizewise.report import law as laws
+from sizewise.report.svg import Chart, Pair, span
 
 Sizes = Mapping[int, Sequence[Run]]
 
@@ -22,14 +23,12 @@ SHAPES = {
     ("onnxruntime", "int8"): "triangle",
     ("openvino", "int8"): "inverted",
 }
-VARIANTS = {key: f"{key[0]} {key[1]}" for key in SHAPES}
-
-CURVE_POINTS = 60
+RUNTIMES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 
 
 def size_performance(sizes: Sizes, law: Law, choice: Choice | None) -> str:
     """Validation loss or error against parameters: every seed, means with intervals, the law and its band."""
-    value = _value_of(law)
+    value = laws.observed(law)
     points = [(run.params, value(run)) for runs in sizes.values() for run in runs]
     params = sorted({p for p, _ in points})
     reach = (params[0] / 1.5, params[-1] * 4)
@@ -45,33 +44,26 @@ def size_performance(sizes: Sizes, law: Law, choice: Choice | None) -> str:
         log_y=log_y,
         percent_y=law.metric == "error",
     )
-    if law.draws:
-        _draw_law(chart, law, reach)
+    drawn = laws.curve(law, reach)
+    if drawn is not None:
+        _draw_law(chart, drawn)
     if choice is not None:
-        chart.rule(choice.params, "chosen-rule")
-        chart.text(choice.params, chart.y[1], f"chosen: width {choice.width}", "chosen-text", "end", dy=10)
+        chart.flag(choice.params, f"width {choice.width}: {_standing(choice)}", "flag chosen")
     for runs in sizes.values():
         _draw_size(chart, runs, value)
     return chart.render()
 
 
-def _value_of(law: Law) -> Callable[[Run], float]:
-    if law.metric == "loss":
-        return lambda run: run.validation.loss
-    return lambda run: 1 - run.validation.accuracy
+def _standing(choice: Choice) -> str:
+    return "so far" if choice.status == "undetermined" else "chosen"
 
 
-def _draw_law(chart: Chart, law: Law, reach: tuple[float, float]) -> None:
-    grid = [float(n) for n in np.geomspace(*reach, CURVE_POINTS)]
-    draws = np.array(law.draws)
-    curves = draws[:, 0:1] + draws[:, 1:2] * np.array(grid)[None] ** -draws[:, 2:3]
-    low, high = np.percentile(curves, [5, 95], axis=0)
-    chart.band([(n, float(a), float(b)) for n, a, b in zip(grid, low, high, strict=True)], "band")
-    line = [(n, law.floor + law.amplitude * n**-law.exponent) for n in grid]
-    first, last = law.params_range
-    chart.line([(n, y) for n, y in line if first <= n <= last], "law")
-    chart.line([(n, y) for n, y in line if n <= first], "law-outside")
-    chart.line([(n, y) for n, y in line if n >= last], "law-outside")
+def _draw_law(chart: Chart, curve: laws.Curve) -> None:
+    chart.band(list(zip(curve.params, curve.low, curve.high, strict=True)), "band")
+    line = list(zip(curve.params, curve.value, strict=True))
+    chart.line([(n, y) for n, y in line if n <= curve.first], "law outside")
+    chart.line([(n, y) for n, y in line if curve.first <= n <= curve.last], "law")
+    chart.line([(n, y) for n, y in line if n >= curve.last], "law outside")
 
 
 def _draw_size(chart: Chart, runs: Sequence[Run], value: Callable[[Run], float]) -> None:
@@ -86,31 +78,33 @@ def _draw_size(chart: Chart, runs: Sequence[Run], value: Callable[[Run], float])
         chart.dot(params, e.value, "mean", radius=4, tip=tip)
 
 
-def learning_curves(sizes: Sizes) -> list[tuple[str, str]]:
-    """For each width (caption, svg): training and validation loss over epochs, every seed and the mean."""
+def learning_curves(sizes: Sizes) -> list[tuple[int, str]]:
+    """For each width its chart: training and validation loss over epochs, every seed and the mean."""
     losses = [x for runs in sizes.values() for r in runs for p in r.curve for x in (p.train_loss, p.validation_loss)]
     shared = span(losses, log=True, pad=0.05)
-    charts = []
-    for width, runs in sizes.items():
-        epochs = max(len(run.curve) for run in runs)
-        chart = Chart(
-            f"Learning curves of width {width}",
-            (0.5, epochs + 0.5),
-            shared,
-            "epoch",
-            log_y=True,
-            width=260,
-            height=190,
-            left=44,
-            x_ticks=4,
-        )
-        _draw_curves(chart, [[(p.epoch, p.train_loss) for p in run.curve] for run in runs], "train")
-        _draw_curves(chart, [[(p.epoch, p.validation_loss) for p in run.curve] for run in runs], "validation")
-        charts.append((f"width {width}, {runs[0].params:,} parameters", chart.render()))
-    return charts
+    return [(width, _learning_curve(width, runs, shared)) for width, runs in sizes.items()]
 
 
-def _draw_curves(chart: Chart, curves: list[list[tuple[float, float]]], style: str) -> None:
+def _learning_curve(width: int, runs: Sequence[Run], shared: Pair) -> str:
+    epochs = max(len(run.curve) for run in runs)
+    chart = Chart(
+        f"Learning curves of width {width}",
+        (0.5, epochs + 0.5),
+        shared,
+        "epoch",
+        log_y=True,
+        width=250,
+        height=190,
+        left=40,
+        top=12,
+        x_ticks=4,
+    )
+    _draw_curves(chart, [[(p.epoch, p.train_loss) for p in run.curve] for run in runs], "train")
+    _draw_curves(chart, [[(p.epoch, p.validation_loss) for p in run.curve] for run in runs], "validation")
+    return chart.render()
+
+
+def _draw_curves(chart: Chart, curves: list[list[Pair]], style: str) -> None:
     """Every seed thin, and the mean over the epochs that all of them have."""
     for curve in curves:
         chart.line(curve, f"{style} thin")
@@ -118,36 +112,76 @@ def _draw_curves(chart: Chart, curves: list[list[tuple[float, float]]], style: s
     chart.line(means, f"{style} bold")
 
 
-def forest(choice: Choice) -> str:
+def choice_forest(choice: Choice) -> str:
     """Differences of each width to the strongest larger one with their intervals, against the margin."""
     rows = choice.comparisons[::-1]
-    # Far-off sizes would squeeze the ones that matter: what lies beyond ten margins is cut at the edge.
-    edge = -1000 * choice.margin
-    ends = [100 * x for c in rows for x in (c.difference.low, c.difference.high)]
-    low, high = span([*(max(x, edge) for x in ends), 0.0, -100 * choice.margin], pad=0.06)
-    chart = Chart(
+    chosen = [c.a == f"width {choice.width}" for c in rows]
+    chart = _forest(
         "Accuracy of each width minus that of the strongest larger one",
-        (low, high),
-        (-0.6, len(rows) - 0.4),
-        "points of validation accuracy minus those of the strongest larger width",
-        height=70 + 28 * len(rows),
-        left=78,
-        y_names=tuple(c.a for c in rows),
+        rows,
+        ["mean chosen" if yes else "mean" for yes in chosen],
+        # Far-off sizes would squeeze the ones that matter: what lies beyond ten margins is cut at the edge.
+        margin=-100 * choice.margin,
+        edge=-1000 * choice.margin,
+        left=84,
     )
-    chart.rule(0.0, "zero")
-    chart.rule(-100 * choice.margin, "margin")
-    for row, c in enumerate(rows):
-        d, chosen = c.difference, c.a == f"width {choice.width}"
-        style = "mean chosen" if chosen else "mean"
-        if 100 * d.high > low:
-            chart.across(row, max(100 * d.low, low), 100 * d.high, "interval")
-        tip = f"{c.a} minus {c.b}: {f.points_interval(d)} points, {d.n} seeds"
-        chart.dot(max(100 * d.value, low), row, style, radius=5, tip=tip)
     return chart.render()
 
 
-def frontier(measurements: Sequence[Measurement], axis: str) -> str:
-    """Validation accuracy against latency or bytes: every candidate with its interval, the frontier joined."""
+def compression_forest(comparisons: Sequence[Comparison]) -> str:
+    """Differences of each compressed model to the one trained small at its width, with their intervals."""
+    rows = comparisons[::-1]
+    styles = [f"candidate {method}" for c in rows for method, done in METHODS.items() if c.a.startswith(done)]
+    return _forest("Accuracy compressed minus trained small", rows, styles, left=160).render()
+
+
+def _forest(
+    title: str,
+    rows: Sequence[Comparison],
+    styles: Sequence[str],
+    *,
+    margin: float | None = None,
+    edge: float = -math.inf,
+    left: int,
+) -> Chart:
+    """Differences in points, one a row from below, with zero and the margin as vertical lines."""
+    ends = [max(100 * x, edge) for c in rows for x in (c.difference.low, c.difference.high)]
+    margins = [] if margin is None else [margin]
+    low, high = span([*ends, 0.0, *margins], pad=0.06)
+    chart = Chart(
+        title,
+        (low, high),
+        (-0.6, len(rows) - 0.4),
+        "difference in validation accuracy, points",
+        height=84 + 16 * len(margins) + 28 * len(rows),
+        left=left,
+        top=34 + 16 * len(margins),
+        y_names=tuple(c.a for c in rows),
+    )
+    chart.flag(0.0, "no difference", "flag zero", row=len(margins))
+    for one in margins:
+        chart.flag(one, f"margin {-one:g}", "flag margin")
+    for row, (c, style) in enumerate(zip(rows, styles, strict=True)):
+        _draw_difference(chart, row, c, style)
+    return chart
+
+
+def _draw_difference(chart: Chart, row: int, c: Comparison, style: str) -> None:
+    left, d = chart.x[0], c.difference
+    words = f.shown(d, "points")
+    tip = f"{c.a} minus {c.b}: {words.value} {words.interval} points, {d.n} seeds"
+    if 100 * d.high > left:
+        chart.across(row, max(100 * d.low, left), 100 * d.high, "interval")
+    inside = 100 * d.value > left
+    chart.dot(max(100 * d.value, left), row, style, radius=5, shape="circle" if inside else "left", tip=tip)
+
+
+def frontier(measurements: Sequence[Measurement], axis: str, flags: Mapping[str, str]) -> str:
+    """Validation accuracy against latency or bytes: every candidate with its interval, the frontier joined.
+
+    Args:
+        flags: what to write above some candidates, by name; the first is the most important.
+    """
     cost: Callable[[Measurement], float] = {
         "latency": lambda m: 1e3 * m.latency_p50_ms.value,
         "size": lambda m: float(m.size_bytes),
@@ -161,44 +195,53 @@ def frontier(measurements: Sequence[Measurement], axis: str) -> str:
         "validation accuracy",
         log_x=True,
         percent_y=True,
+        height=360,
+        top=50,
     )
     chart.line(_steps(measurements, cost), "frontier")
-    # The dominated first and paler, so that the frontier lies on top.
-    for m in sorted(measurements, key=lambda m: m.frontier):
-        rank = "front" if m.frontier else "behind"
-        if m.frontier:
-            chart.bar(cost(m), m.validation_score.low, m.validation_score.high, f"whisker {m.candidate.method}")
-        shape = SHAPES[m.candidate.runtime, m.candidate.precision]
-        style = f"candidate {rank} {m.candidate.method}"
-        chart.dot(cost(m), m.validation_score.value, style, radius=5, shape=shape, tip=_tip(m))
+    for m in measurements:
+        if m.candidate.name in flags:
+            row = list(flags).index(m.candidate.name)
+            chart.flag(cost(m), flags[m.candidate.name], "flag", foot=m.validation_score.value, row=row)
+    # The dominated first and paler, so that the frontier lies on top, and the flagged above all.
+    for m in sorted(measurements, key=lambda m: (m.candidate.name in flags, m.frontier)):
+        _draw_candidate(chart, m, cost(m), flagged=m.candidate.name in flags)
     return chart.render()
 
 
-def _steps(measurements: Sequence[Measurement], cost: Callable[[Measurement], float]) -> list[tuple[float, float]]:
-    """The best score reached at each cost or below, as a staircase."""
-    steps: list[tuple[float, float]] = []
+def _draw_candidate(chart: Chart, m: Measurement, cost: float, *, flagged: bool) -> None:
+    score, method = m.validation_score, m.candidate.method
+    shape = SHAPES[m.candidate.runtime, m.candidate.precision]
+    if m.frontier or flagged:
+        chart.bar(cost, score.low, score.high, f"whisker {method}")
+    if flagged:
+        chart.dot(cost, score.value, "ring", radius=9)
+    rank = "front" if m.frontier or flagged else "behind"
+    chart.dot(cost, score.value, f"candidate {rank} {method}", radius=5, shape=shape, tip=_tip(m))
+
+
+def _steps(measurements: Sequence[Measurement], cost: Callable[[Measurement], float]) -> list[Pair]:
+    """The best score reached at each cost or below, as a staircase up to the highest cost."""
+    steps: list[Pair] = []
     for m in sorted(measurements, key=cost):
         score = m.validation_score.value
         if not steps or score > steps[-1][1]:
             if steps:
                 steps.append((cost(m), steps[-1][1]))
             steps.append((cost(m), score))
-    return steps
+    return [*steps, (max(map(cost, measurements)), steps[-1][1])]
 
 
 def _tip(m: Measurement) -> str:
+    def say(e: Estimate, kind: f.Kind) -> str:
+        words = f.shown(e, kind)
+        return f"{words.value} {words.interval}"
+
     return (
         f"{m.candidate.name}\n"
-        f"validation {f.percent(m.validation_score.value)} {f.percent_interval(m.validation_score)}\n"
-        f"test {f.percent(m.test_score.value)} {f.percent_interval(m.test_score)}\n"
-        f"p50 {f.latency(m.latency_p50_ms.value)}, {m.throughput.value:,.0f} samples/s, {f.size(m.size_bytes)}"
+        f"validation {say(m.validation_score, 'percent')}\n"
+        f"test {say(m.test_score, 'percent')}\n"
+        f"p50 {say(m.latency_p50_ms, 'latency')}\n"
+        f"{say(m.throughput, 'count')} samples/s\n"
+        f"{f.size(m.size_bytes)}"
     )
-
-
-def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> list[tuple[str, list[tuple[int, float]]]]:
-    """Rows of the confusion matrix: (class, [(count, share of its row)])."""
-    rows = []
-    for name, row in zip(classes, matrix, strict=True):
-        total = sum(row) or 1
-        rows.append((name, [(count, count / total) for count in row]))
-    return rows

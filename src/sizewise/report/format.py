@@ -3,20 +3,84 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 from sizewise.records import Estimate
 
 MISSING = "–"
 
+Kind = Literal["percent", "points", "latency", "count", "number", "loss", "times", "duration"]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An estimate in words.
+
+    Attributes:
+        value: with its unit.
+        interval: in the unit of the value; empty where there is none, as for a single seed.
+        note: level and method of the interval.
+    """
+
+    value: str
+    interval: str
+    note: str
+
+
+def shown(e: Estimate, kind: Kind) -> Shown:
+    """An estimate as the page shows it; the value decides the unit and the decimals of its interval."""
+    write, unit = _writer(kind, e.value)
+    exists = math.isfinite(e.low) and math.isfinite(e.high)
+    return Shown(
+        value=write(e.value) + unit if math.isfinite(e.value) else MISSING,
+        interval=f"[{write(e.low)}, {write(e.high)}]" if exists else "",
+        note=f"{100 * e.level:.0f}% interval, {e.method}" if exists else e.method,
+    )
+
+
+def _writer(kind: Kind, value: float) -> tuple[Callable[[float], str], str]:
+    """How to write numbers of this kind near `value`, and their unit."""
+    writers: dict[Kind, tuple[Callable[[float], str], str]] = {
+        "percent": (lambda v: f"{100 * v:.2f}", "%"),
+        "points": (lambda v: f"{100 * v:+.2f}", ""),
+        "count": (lambda v: f"{v:,.0f}", ""),
+        "number": (_fixed(value, 3), ""),
+        "loss": (_fixed(value, 4), ""),
+        "times": (_fixed(value, 2), " ×"),
+        "duration": (_fixed(value, 2), " s"),
+    }
+    if kind != "latency":
+        return writers[kind]
+    factor, unit = (1e3, " µs") if value < 1 else (1.0, " ms")
+    fixed = _fixed(factor * value, 3)
+    return (lambda v: fixed(factor * v)), unit
+
+
+def _fixed(near: float, digits: int) -> Callable[[float], str]:
+    """Writes numbers with the decimals that give `near` that many significant digits."""
+    places = _decimals(near, digits)
+    return lambda v: f"{v:,.{places}f}"
+
+
+def _decimals(value: float, digits: int) -> int:
+    """How many decimals show `digits` significant digits of a value."""
+    if value == 0 or not math.isfinite(value):
+        return 0
+    return max(digits - 1 - math.floor(math.log10(abs(value))), 0)
+
 
 def number(value: float, digits: int = 3) -> str:
     """A number with `digits` significant digits, thousands separated."""
+    return f"{value:,.{_decimals(value, digits)}f}" if math.isfinite(value) else MISSING
+
+
+def p_value(value: float) -> str:
+    """A p-value with two digits, or that it is below a thousandth."""
     if not math.isfinite(value):
         return MISSING
-    if value == 0 or abs(value) >= 10 ** (digits - 1):
-        return f"{value:,.0f}"
-    decimals = digits - 1 - math.floor(math.log10(abs(value)))
-    return f"{value:,.{max(decimals, 0)}f}"
+    return "< 0.001" if value < 0.001 else f"{value:.2g}"
 
 
 def short(value: float) -> str:
@@ -35,21 +99,9 @@ def size(value: float) -> str:
     return f"{value:.0f} bytes"
 
 
-def latency(milliseconds: float) -> str:
-    """Milliseconds, or microseconds below one."""
-    if not math.isfinite(milliseconds):
-        return MISSING
-    return f"{1e3 * milliseconds:.3g} µs" if milliseconds < 1 else f"{milliseconds:.3g} ms"
-
-
 def percent(value: float) -> str:
     """A share in percent, two decimals."""
-    return f"{100 * value:.2f} %" if math.isfinite(value) else MISSING
-
-
-def points(value: float) -> str:
-    """A difference of shares in points, signed."""
-    return f"{100 * value:+.2f}" if math.isfinite(value) else MISSING
+    return f"{100 * value:.2f}%" if math.isfinite(value) else MISSING
 
 
 def duration(seconds: float) -> str:
@@ -59,11 +111,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def percent_interval(e: Estimate) -> str:
-    """`[98.1, 98.9] %`."""
-    return MISSING if math.isnan(e.low) else f"[{100 * e.low:.2f}, {100 * e.high:.2f}] %"
+def counted(count: int, noun: str) -> str:
+    """`1 seed`, `5 seeds`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def points_interval(e: Estimate) -> str:
-    """`-0.06 [-0.46, +0.35]`."""
-    return f"{points(e.value)} [{points(e.low)}, {points(e.high)}]"
+def sentence(words: str) -> str:
+    """The words with a capital at the start and a full stop at the end."""
+    return words[:1].upper() + words[1:].rstrip(".") + "."

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
-import numpy as np
-
+from sizewise.recipe import REFERENCE_WIDTH
 from sizewise.records import (
     Choice,
     Compression,
@@ -19,8 +18,10 @@ from sizewise.records import (
     Recommendation,
     Run,
 )
-from sizewise.report import figures
+from sizewise.report import classes, figures, law, tables
 from sizewise.report import format as f
+from sizewise.report.answer import groups, headline
+from sizewise.report.svg import glyph
 
 
 @dataclass(frozen=True)
@@ -68,14 +69,10 @@ class Page:
         name = self.recommendation.name if self.recommendation else None
         return next((m for m in self.measurements if m.candidate.name == name), None)
 
-
-@dataclass(frozen=True)
-class Headline:
-    """One large number, its interval or a remark, and what it is."""
-
-    value: str
-    detail: str
-    label: str
+    @property
+    def parent(self) -> str:
+        """Name of the chosen model in PyTorch, which every candidate is compared with; empty before compression."""
+        return self.compression.parent if self.compression else ""
 
 
 def render(page: Page) -> str:
@@ -85,78 +82,66 @@ def render(page: Page) -> str:
     here = files("sizewise.report")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {
+        "shown": f.shown,
         "percent": f.percent,
-        "percent_interval": f.percent_interval,
-        "points": f.points,
-        "points_interval": f.points_interval,
-        "latency": f.latency,
         "size": f.size,
-        "number": f.number,
-        "short": f.short,
+        "p_value": f.p_value,
         "duration": f.duration,
+        "counted": f.counted,
+        "sentence": f.sentence,
+        "glyph": glyph,
     }
     template = environment.from_string((here / "page.html.j2").read_text())
-    sizes = page.sizes
     return template.render(
         page=page,
-        sizes=sizes,
         style=(here / "page.css").read_text(),
         script=(here / "page.js").read_text(),
-        headlines=headlines(page),
-        performance=[(law, figures.size_performance(sizes, law, page.choice)) for law in page.laws] if sizes else [],
-        curves=figures.learning_curves(sizes) if sizes else [],
-        forest=figures.forest(page.choice) if page.choice and page.choice.comparisons else "",
-        frontiers=[figures.frontier(page.measurements, axis) for axis in ("latency", "size")]
-        if page.measurements
-        else [],
-        table=[(width, runs, _means(runs)) for width, runs in sizes.items()],
-        confusion=figures.confusion(page.recommended.test.confusion, page.classes) if page.recommended else [],
+        headline=headline(page.choice) if page.choice else "",
+        groups=groups(page.choice, page.recommended, page.recommendation, page.runs, page.parent),
         methods=figures.METHODS,
-        variants=figures.VARIANTS,
-        shapes=figures.SHAPES,
+        shapes={shape: f"{figures.RUNTIMES[runtime]} {kind}" for (runtime, kind), shape in figures.SHAPES.items()},
+        band_note=law.BAND_NOTE,
+        reference_width=REFERENCE_WIDTH,
         train_seconds=sum(run.seconds for run in page.runs),
+        **_figures(page),
+        **_tables(page),
     )
 
 
-def headlines(page: Page) -> list[Headline]:
-    """The numbers that the answer rests on, each with its interval."""
-    found = []
-    if page.choice is not None:
-        score = page.choice.score
-        label = f"validation accuracy of width {page.choice.width}, {score.n} seeds"
-        found.append(Headline(f.percent(score.value), f.percent_interval(score), label))
-        largest = max((run.params for run in page.runs), default=page.choice.params)
-        cut = largest / page.choice.params
-        detail = f"{cut:.1f} × fewer than the largest trained" if cut > 1 else "the largest trained"
-        found.append(Headline(f.short(page.choice.params), detail, "parameters"))
-    shipped = page.recommended
-    if shipped is not None:
-        found += _shipped(shipped)
-    return found
-
-
-def _shipped(m: Measurement) -> list[Headline]:
-    latency, ratio = m.latency_p50_ms, m.throughput_ratio
-    return [
-        Headline(
-            f.percent(m.test_score.value),
-            f.percent_interval(m.test_score),
-            f"test accuracy of what to ship, {m.test_score.n:,} examples",
-        ),
-        Headline(
-            f.latency(latency.value),
-            f"{ratio.value:.1f} × the throughput of the chosen model in PyTorch [{ratio.low:.1f}, {ratio.high:.1f}]",
-            f"p50 latency of one request, {m.candidate.runtime}",
-        ),
-        Headline(f.size(m.size_bytes), f"{f.size(m.peak_memory_bytes)} peak memory", "on disk"),
-    ]
-
-
-def _means(runs: Sequence[Run]) -> dict[str, float]:
-    """Means over the seeds of one width."""
+def _figures(page: Page) -> dict[str, object]:
+    sizes, compression = page.sizes, page.compression
     return {
-        "train_loss": float(np.mean([run.train_loss for run in runs])),
-        "loss": float(np.mean([run.validation.loss for run in runs])),
-        "accuracy": float(np.mean([run.validation.accuracy for run in runs])),
-        "seconds": float(np.mean([run.seconds for run in runs])),
+        "performance": [
+            (one, law.formula(one), figures.size_performance(sizes, one, page.choice)) for one in page.laws if sizes
+        ],
+        "curves": figures.learning_curves(sizes) if sizes else [],
+        "forest": figures.choice_forest(page.choice) if page.choice and page.choice.comparisons else "",
+        "frontiers": [figures.frontier(page.measurements, axis, _flags(page)) for axis in ("latency", "size")]
+        if page.measurements
+        else [],
+        "compressed": figures.compression_forest(compression.comparisons)
+        if compression and compression.comparisons
+        else "",
+    }
+
+
+def _flags(page: Page) -> dict[str, str]:
+    """What the frontiers write above the candidates that the answer is about."""
+    flags = {page.parent: "chosen model in PyTorch"} if page.parent else {}
+    if page.recommendation is None:
+        return flags
+    shipped = "recommended" if page.recommendation.met else "recommended, over budget"
+    return {page.recommendation.name: shipped} | {k: v for k, v in flags.items() if k != page.recommendation.name}
+
+
+def _tables(page: Page) -> dict[str, object]:
+    shipped = page.recommended
+    matrix, few = (shipped.test.confusion if shipped else ()), len(page.classes) <= classes.MOST_CLASSES
+    return {
+        "verdicts": tables.verdicts(page.choice) if page.choice else [],
+        "table": tables.sizes(page.sizes),
+        "candidates": tables.candidates(page.measurements, page.recommendation, page.parent),
+        "per_class": classes.per_class(matrix, page.classes) if shipped else [],
+        "confusion": classes.heat(matrix, page.classes) if shipped and few else [],
+        "mistakes": classes.mistakes(matrix, page.classes) if shipped and not few else [],
     }

@@ -6,13 +6,16 @@ A chart maps data to a fixed viewBox and scales with the page. Nothing here know
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
 from sizewise.report.format import short
 
 Pair = tuple[float, float]
+
+RIGHT, BELOW = 16, 46
+"""Pixels right of the plot and below it."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Scale:
         return self.start + share * (self.end - self.start)
 
     def ticks(self, count: int = 5) -> list[float]:
-        """Round values inside the range: 1, 2 and 5 times powers of ten."""
+        """Round values inside the range: few where it is long, more digits where a logarithmic one is short."""
         if self.log:
             return self._log_ticks(count)
         step = _round_step((self.high - self.low) / count)
@@ -43,7 +46,7 @@ class Scale:
 
     def _log_ticks(self, count: int) -> list[float]:
         exponents = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-        for factors in ((1,), (1, 3), (1, 2, 5), tuple(range(1, 10))):
+        for factors in ((1,), (1, 3), (1, 2, 5), (1, 2, 3, 5, 7), tuple(range(1, 10))):
             found = [f * 10.0**e for e in exponents for f in factors]
             found = [v for v in found if self.low * 0.999 <= v <= self.high * 1.001]
             if len(found) >= min(count, 3):
@@ -75,6 +78,7 @@ class Chart:
         title: said to those who cannot see the chart.
         x, y: ranges of the data.
         log_x, log_y: logarithmic axes.
+        top: pixels above the plot, where the y label and `flag` write.
         y_names: names of the rows 0, 1, ... of a chart whose y is a list and not a quantity.
     """
 
@@ -85,26 +89,28 @@ class Chart:
     y_label: str = ""
     log_x: bool = False
     log_y: bool = False
-    width: int = 560
-    height: int = 340
-    left: int = 58
+    width: int = 480
+    height: int = 320
+    left: int = 50
+    top: int = 34
     x_ticks: int = 5
-    y_ticks: int = 5
     percent_y: bool = False
     y_names: tuple[str, ...] = ()
     marks: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.at_x = Scale(*self.x, self.left, self.width - 14, self.log_x)
-        self.at_y = Scale(*self.y, self.height - 44, 14, self.log_y)
+        self.right, self.bottom = self.width - RIGHT, self.height - BELOW
+        self.at_x = Scale(*self.x, self.left, self.right, self.log_x)
+        self.at_y = Scale(*self.y, self.bottom, self.top, self.log_y)
 
     def dot(self, x: float, y: float, style: str, *, radius: float = 3, shape: str = "circle", tip: str = "") -> None:
-        """A point; `shape` is circle, square, diamond or triangle, and `tip` shows when the pointer rests on it."""
-        if not (math.isfinite(x) and math.isfinite(y)):
-            return
-        px, py = self.at_x(x), self.at_y(y)
+        """A point; `shape` is a key of OUTLINES, `tip` shows when the pointer rests on it."""
+        if math.isfinite(x) and math.isfinite(y):
+            self._mark(self.at_x(x), self.at_y(y), style, radius, shape, tip)
+
+    def _mark(self, px: float, py: float, style: str, radius: float, shape: str, tip: str) -> None:
         title = f"<title>{escape(tip)}</title>" if tip else ""
-        outline = _OUTLINES[shape]
+        outline = OUTLINES[shape]
         if outline is None:
             self.marks.append(f'<circle class="{style}" cx="{px:.1f}" cy="{py:.1f}" r="{radius}">{title}</circle>')
         else:
@@ -135,16 +141,19 @@ class Chart:
         back = [(x, high) for x, _, high in reversed(points)]
         self.marks.append(f'<polygon class="{style}" points="{self._path([*forth, *back])}"/>')
 
-    def rule(self, x: float, style: str) -> None:
-        """A vertical line across the chart."""
-        px = self.at_x(x)
-        self.marks.append(f'<line class="{style}" x1="{px:.1f}" y1="14" x2="{px:.1f}" y2="{self.height - 44}"/>')
+    def flag(self, x: float, words: str, style: str, *, foot: float | None = None, row: int = 0) -> None:
+        """Words above the plot and a vertical line from them down to `foot`, or to the axis.
 
-    def text(self, x: float, y: float, words: str, style: str = "note", anchor: str = "start", dy: float = 0) -> None:
-        """Words at a place in the data."""
-        px, py = self.at_x(x), self.at_y(y) + dy
+        Args:
+            row: line of text, 0 nearest to the plot, so that flags close together do not collide.
+        """
+        px, head = self.at_x(x), self.top - 6 - 15 * row
+        end = self.bottom if foot is None else self.at_y(foot)
+        late = px > (self.left + self.right) / 2
         self.marks.append(
-            f'<text class="{style}" x="{px:.1f}" y="{py:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
+            f'<line class="{style}" x1="{px:.1f}" y1="{head - 9}" x2="{px:.1f}" y2="{end:.1f}"/>'
+            f'<text class="{style}" x="{px + (-5 if late else 5):.1f}" y="{head}" '
+            f'text-anchor="{"end" if late else "start"}">{escape(words)}</text>'
         )
 
     def render(self) -> str:
@@ -163,38 +172,50 @@ class Chart:
 
     def _y_labels(self) -> list[tuple[float, str]]:
         if self.y_names:
-            return [(float(row), escape(name)) for row, name in enumerate(self.y_names)]
-        ticks = self.at_y.ticks(self.y_ticks)
-        return [(tick, f"{100 * tick:.3g} %" if self.percent_y else short(tick)) for tick in ticks]
+            return [(float(row), name) for row, name in enumerate(self.y_names)]
+        ticks = self.at_y.ticks()
+        return [(tick, f"{100 * tick:.3g}%" if self.percent_y else short(tick)) for tick in ticks]
 
     def _axes(self) -> str:
-        bottom, right = self.height - 44, self.width - 14
-        parts = []
-        for tick, label in self._y_labels():
-            py = self.at_y(tick)
-            parts.append(f'<line class="grid" x1="{self.left}" y1="{py:.1f}" x2="{right}" y2="{py:.1f}"/>')
-            parts.append(f'<text class="tick" x="{self.left - 7}" y="{py + 3.5:.1f}" text-anchor="end">{label}</text>')
-        for tick in self.at_x.ticks(self.x_ticks):
-            px = self.at_x(tick)
-            parts.append(f'<line class="grid" x1="{px:.1f}" y1="14" x2="{px:.1f}" y2="{bottom}"/>')
-            parts.append(f'<text class="tick" x="{px:.1f}" y="{bottom + 16}" text-anchor="middle">{short(tick)}</text>')
-        middle = (self.left + right) / 2
-        parts.append(f'<line class="axis" x1="{self.left}" y1="{bottom}" x2="{right}" y2="{bottom}"/>')
-        parts.append(
-            f'<text class="label" x="{middle}" y="{self.height - 8}" text-anchor="middle">{escape(self.x_label)}</text>'
-        )
+        parts = [*self._y_axis(), *self._x_axis()]
+        if self.x_label:
+            middle = (self.left + self.right) / 2
+            parts.append(_text(middle, self.height - 8, self.x_label, "label", "middle"))
         if self.y_label:
-            parts.append(
-                f'<text class="label" transform="translate(13 {(bottom + 14) / 2}) rotate(-90)" text-anchor="middle">'
-                f"{escape(self.y_label)}</text>"
-            )
+            parts.append(_text(0, 12, self.y_label, "label", "start"))
         return "".join(parts)
 
+    def _y_axis(self) -> Iterator[str]:
+        for tick, label in self._y_labels():
+            py = self.at_y(tick)
+            yield f'<line class="grid" x1="{self.left}" y1="{py:.1f}" x2="{self.right}" y2="{py:.1f}"/>'
+            yield _text(self.left - 9, py + 4, label, "tick", "end")
 
-_OUTLINES: dict[str, list[Pair] | None] = {
+    def _x_axis(self) -> Iterator[str]:
+        for tick in self.at_x.ticks(self.x_ticks):
+            px = self.at_x(tick)
+            yield f'<line class="grid" x1="{px:.1f}" y1="{self.top}" x2="{px:.1f}" y2="{self.bottom}"/>'
+            yield _text(px, self.bottom + 17, short(tick), "tick", "middle")
+        yield f'<line class="axis" x1="{self.left}" y1="{self.bottom}" x2="{self.right}" y2="{self.bottom}"/>'
+
+
+def glyph(shape: str, style: str) -> str:
+    """A mark of a chart as an `<svg>` of its own, for a legend."""
+    outline = OUTLINES[shape]
+    path = " ".join(f"{5 * dx:.1f},{5 * dy:.1f}" for dx, dy in outline or ())
+    mark = f'<polygon class="{style}" points="{path}"/>' if outline else f'<circle class="{style}" r="5"/>'
+    return f'<svg class="glyph" viewBox="-7 -7 14 14" aria-hidden="true">{mark}</svg>'
+
+
+def _text(x: float, y: float, words: str, style: str, anchor: str) -> str:
+    return f'<text class="{style}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
+
+
+OUTLINES: dict[str, list[Pair] | None] = {
     "circle": None,
     "square": [(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)],
     "diamond": [(0, -1.25), (1.25, 0), (0, 1.25), (-1.25, 0)],
     "triangle": [(0, -1.2), (1.1, 0.9), (-1.1, 0.9)],
     "inverted": [(0, 1.2), (1.1, -0.9), (-1.1, -0.9)],
+    "left": [(-1.3, 0), (0.9, -1.1), (0.9, 1.1)],
 }
