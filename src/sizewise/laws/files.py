@@ -169,7 +169,8 @@ def _json_lines(path: Path, names: Sequence[str]) -> Iterator[Block]:
                 known |= {key for item in batch for key in item}
                 missing -= known
             yield {name: [item.get(name) for item in batch] for name in names}
-    _check_columns(path, sorted(missing), sorted(known))
+    if known:
+        _check_columns(path, sorted(missing), sorted(known))
 
 
 def _objects(path: Path, file: BufferedReader) -> Iterator[dict[str, Any]]:

@@ -26,8 +26,9 @@ _GROUPED = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d*)?")
 _PLAIN = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|[+-]?(?:inf|infinity|nan)", re.IGNORECASE)
 
 EXAMPLES = 3
-ABSURD = 1e-3
-"""A plain number below this share of the unit of the suffixes beside it was written in that unit: 70 beside 7B."""
+ABSURD = 1e3
+"""A plain number below this, and as many times below the unit of the suffixes beside it, was written in that unit: 70
+beside 7B. Larger ones may be what they say: 125000000 beside 7B."""
 
 
 def parse(text: str) -> tuple[float, str]:
@@ -122,7 +123,7 @@ class Numbers:
                 raise self._mixed("with % in some rows and plain in others", values, suffixes == _PERCENT, plain)
             return
         smallest = min(SCALES[_WRITTEN[s]] for s in np.unique(suffixes) if s)
-        absurd = plain & (values < ABSURD * smallest)
+        absurd = plain & (values < min(ABSURD, smallest / ABSURD))
         if absurd.any():
             raise self._mixed("with and without a suffix, too far apart to be one unit", values, suffixes > 0, absurd)
 
