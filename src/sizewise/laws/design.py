@@ -71,7 +71,7 @@ class LossAt:
         return form.value(theta, np.log([[self.point[v] for v in form.variables]]))[:, 0]
 
 
-def optimal_log_params(form: Form, theta: Array, log_compute_over_k: float) -> Array:
+def optimal_log_params(form: Form, theta: Array, log_compute_over_k: float | Array) -> Array:
     """log N that minimises the law along N·D = C/k, (rows,): where both shortages shrink at the same rate.
 
     Hoffmann et al. 2022, arXiv:2203.15556, equation 4; joining the shortages in a norm only shifts its constant.
@@ -274,7 +274,7 @@ def _linear(decision: Decision, form: Form, theta: Array, centre: Array, log_x: 
     rows = np.concatenate([theta[None], theta + steps, theta - steps])
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         values = decision.of(form, form.shifted(rows, -centre))
-    gradient = (values[1 : size + 1] - values[size + 1 :]) / (2 * STEP)
+        gradient = (values[1 : size + 1] - values[size + 1 :]) / (2 * STEP)
     log_y, jacobian = form.jacobian(theta[None], log_x - centre)
     return np.append(values[0], log_y[0]), np.concatenate([gradient[None], jacobian[0]])
 
