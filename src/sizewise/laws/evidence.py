@@ -14,7 +14,7 @@ from sizewise.records import Exclusion, Run
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-MOST_ROWS = 20_000
+MOST_ROWS = 5_000
 """Forms compete on at most this many rows; the winner is fitted to all of them."""
 
 
@@ -89,7 +89,7 @@ class Evidence:
     def settings(self) -> int:
         return int(self.setting.max(initial=-1)) + 1
 
-    @property
+    @cached_property
     def clusters(self) -> int:
         return len(np.unique(self.cluster))
 
