@@ -269,7 +269,7 @@ def test_the_law_is_drawn_without_a_gap(page: report.Page) -> None:
 
 
 def test_a_law_that_could_not_be_fitted_draws_the_runs_alone(page: report.Page) -> None:
-    refused = replace(page.laws[0], draws=(), status="insufficient", reason="too few sizes")
+    refused = replace(page.laws[0], forms=(), status="insufficient", reason="too few sizes")
     assert law.curve(refused, (1e2, 1e5)) is None
     svg = figures.size_performance(page.sizes, refused, page.choice)
     assert "polyline" not in svg

@@ -26,7 +26,7 @@ FAR = 5.0
 """Residuals this many times the usual one are named as outliers; they are kept, and Huber's loss bounds their pull."""
 
 MOST_POINTS = 2_000
-ROWS_FOR_BOOTSTRAP = 20_000
+ROWS_FOR_BOOTSTRAP = 5_000
 
 
 def fit(runs: Sequence[Run], metric: str, *, seed: int = 0) -> Law:

@@ -79,7 +79,8 @@ def inflation(evidence: Evidence, found: Sequence[Contender], views: Sequence[Or
 
 def _series(evidence: Evidence, found: Sequence[Contender]) -> float:
     """How many runs are worth one independent run, (1 + r)/(1 - r), from the correlation r of neighbours' residuals."""
-    order = np.argsort(evidence.scale, kind="stable")
+    # Rounded, so that runs as large as each other stay in order of their parameters whatever the units.
+    order = np.lexsort((evidence.log_x[:, 0], np.round(evidence.scale - evidence.scale.min(), 6)))
     x, log_y = (evidence.log_x - centre_of(evidence))[order], evidence.log_y[order]
     r = 0.0
     for c in found:

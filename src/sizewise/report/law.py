@@ -9,11 +9,12 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from sizewise import laws
 from sizewise.records import Law, Run
 from sizewise.report import format as f
 
 BAND = 0.9
-BAND_NOTE = "90% band of the law, if its form is right"
+BAND_NOTE = "90% band for a new run"
 POINTS = 60
 
 
@@ -36,38 +37,30 @@ class Curve:
 
 def curve(law: Law, reach: tuple[float, float]) -> Curve | None:
     """The law from `reach[0]` to `reach[1]` parameters, None if nothing could be fitted."""
-    if not law.draws:
+    if not law.forms:
         return None
-    first, last = map(float, law.params_range)
+    first, last = law.box["params"]
     # The ends of the evidence are points of the grid, so that what is inside meets what is outside.
     params = np.unique([*np.geomspace(*reach, POINTS), first, last])
-    draws = np.array(law.draws)
-    curves = draws[:, 0:1] + draws[:, 1:2] * params[None] ** -draws[:, 2:3]
-    low, high = np.quantile(curves, [(1 - BAND) / 2, (1 + BAND) / 2], axis=0)
-    return Curve(params, law.floor + law.amplitude * params**-law.exponent, low, high, first, last)
+    said = laws.predict(law, [{"params": float(n)} for n in params], level=BAND)
+    value, low, high = (np.array([getattr(e, name) for e in said]) for name in ("value", "low", "high"))
+    return Curve(params, value, low, high, first, last)
 
 
 def formula(law: Law) -> Markup | None:
-    """The fitted formula with its intervals, None if nothing could be fitted."""
-    if not law.draws:
+    """The leading form with its parameters and their intervals, None if nothing could be fitted."""
+    if not law.forms:
         return None
-    floor, exponent = f.shown(law.floor_interval, "number"), f.shown(law.exponent_interval, "number")
-    return Markup(
-        "{metric}(N) = {floor} + {amplitude} · N<sup>−{exponent}</sup>, "
-        'floor <span title="{floor_note}">{floor_interval}</span>, '
-        'exponent <span title="{exponent_note}">{exponent_interval}</span> '
-        "({level}, {runs}; N is the number of parameters)"
-    ).format(
-        metric=law.metric,
-        floor=floor.value,
-        amplitude=f.number(law.amplitude),
-        exponent=exponent.value,
-        floor_interval=floor.interval,
-        exponent_interval=exponent.interval,
-        floor_note=floor.note,
-        exponent_note=exponent.note,
-        level=f"{100 * law.exponent_interval.level:.0f}% intervals",
-        runs=f.counted(len(law.points), "run"),
+    lead = law.forms[0]
+    shown = [(name, f.shown(e, "number")) for name, e in lead.parameters.items()]
+    values = Markup(", ").join(
+        Markup('{} = {} <span title="{}">{}</span>').format(name, one.value, one.note, one.interval)
+        for name, one in shown
+    )
+    level = f"{100 * next(iter(lead.parameters.values())).level:.0f}% intervals"
+    others = ", ".join(f"{form.form} {100 * form.weight:.0f}%" for form in law.forms)
+    return Markup("{} with {} ({}, {}). The curve weighs {}.").format(
+        lead.formula, values, level, f.counted(law.runs, "run"), others
     )
 
 
