@@ -19,6 +19,7 @@ from typing import Protocol
 import numpy as np
 
 from sizewise.errors import UsageError
+from sizewise.laws.decide import optimal_log_params
 from sizewise.laws.evidence import Array, Ints
 from sizewise.laws.forms import Form, named
 from sizewise.records import DesignedRun, Law
@@ -53,7 +54,9 @@ class OptimalParams:
     flop: float = FLOP_PER_SAMPLE
 
     def of(self, form: Form, theta: Array) -> Array:
-        return optimal_log_params(form, theta, math.log(self.compute / self.flop))
+        product = math.log(self.compute / self.flop)
+        best = optimal_log_params(form, theta, product)
+        return np.where((best > 0) & (best < product), best, np.nan)  # at an end nothing is decided
 
 
 @dataclass(frozen=True)
@@ -69,22 +72,6 @@ class LossAt:
                 f"the target point has no positive {' and '.join(missing)}", hint=f"give {' and '.join(form.variables)}"
             )
         return form.value(theta, np.log([[self.point[v] for v in form.variables]]))[:, 0]
-
-
-def optimal_log_params(form: Form, theta: Array, log_compute_over_k: float | Array) -> Array:
-    """log N that minimises the law along N·D = C/k, (rows,): where both shortages shrink at the same rate.
-
-    Hoffmann et al. 2022, arXiv:2203.15556, equation 4; joining the shortages in a norm only shifts its constant.
-    """
-    parts = dict(zip(form.names, form.natural(theta).T, strict=True))
-    if not {"A", "B", "alpha"} <= set(parts) or "unique" in form.variables:
-        raise UsageError(
-            f"the form {form.name!r} has no compute-optimal size", hint="fit a law of parameters and samples"
-        )
-    alpha, beta = parts["alpha"], parts.get("beta", parts["alpha"])
-    kappa = beta if form.name == "kaplan" else parts.get("kappa", 1.0)
-    shift = np.log(parts["A"] / parts["B"]) + kappa * np.log(alpha / beta)
-    return np.asarray((shift + beta * log_compute_over_k) / (alpha + beta))
 
 
 @dataclass(frozen=True)
@@ -339,5 +326,4 @@ __all__ = [
     "greedy",
     "lattice",
     "next_runs",
-    "optimal_log_params",
 ]
