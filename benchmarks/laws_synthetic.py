@@ -1,4 +1,4 @@
-"""Do intervals hold what they promise, and is thin evidence refused? Laws that are known, drawn at random, by the thousand.
+"""Do intervals hold what they promise, and is thin evidence refused? Known laws, drawn at random by the thousand.
 
     python benchmarks/laws_synthetic.py coverage --draws 1000
     python benchmarks/laws_synthetic.py refusal --draws 1000
@@ -21,11 +21,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(name, "1")
-
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from sizewise.laws import Evidence, fit_evidence, predict
 from sizewise.laws.forms import named
@@ -63,8 +61,8 @@ def power(rng: np.random.Generator) -> list[float]:
 
 def bounded(rng: np.random.Generator) -> list[float]:
     """E, C, beta, alpha, gamma: an error that leaves chance somewhere between 10^3 and 10^5."""
-    alpha = rng.uniform(0.2, 0.7)
-    return [rng.uniform(0.005, 0.2), rng.uniform(0.6, 1.0), (10 ** rng.uniform(3, 5)) ** alpha, alpha, rng.uniform(0.5, 2)]
+    alpha, gamma = rng.uniform(0.2, 0.7), rng.uniform(0.5, 2)
+    return [rng.uniform(0.005, 0.2), rng.uniform(0.6, 1.0), (10 ** rng.uniform(3, 5)) ** alpha, alpha, gamma]
 
 
 def broken(rng: np.random.Generator) -> list[float]:
@@ -215,7 +213,7 @@ def _thin(job: tuple[str, int]) -> str:
 def spread(work: Callable[..., object], jobs: list[object], workers: int) -> list[object]:
     """Every job's answer, with progress and an ETA on stderr."""
     start, answers = time.monotonic(), []
-    with multiprocessing.Pool(workers) as pool:
+    with multiprocessing.Pool(workers, initializer=threadpool_limits, initargs=(1,)) as pool:
         for i, answer in enumerate(pool.imap(work, jobs, chunksize=20), 1):
             answers.append(answer)
             if i % 200 == 0 or i == len(jobs):

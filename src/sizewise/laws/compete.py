@@ -6,7 +6,7 @@ largest runs, and a form that is a little wrong must be right at that end.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -77,7 +77,7 @@ def origins(evidence: Evidence) -> list[Origin]:
 
 def centre_of(evidence: Evidence) -> Array:
     """log of the variables around which forms are fitted; samples and unique samples share theirs."""
-    centre = evidence.log_x.mean(axis=0)
+    centre: Array = evidence.log_x.mean(axis=0)
     if "unique" in evidence.variables:
         centre[2] = centre[1]
     return centre
@@ -130,8 +130,6 @@ def recency(evidence: Evidence, visible: np.typing.NDArray[np.bool_]) -> Array:
 
 def _weighed(found: list[Contender]) -> list[Contender]:
     """Weights in inverse proportion to squared errors, of fit and of prediction."""
-    from dataclasses import replace
-
     known = [c.error for c in found if np.isfinite(c.error)]
     typical = float(np.mean(known)) if known else 0.0
     cost = np.array(

@@ -70,7 +70,7 @@ class Evidence:
     @cached_property
     def scale(self) -> Array:
         """log of the geometric mean of the variables, (rows,): how large a run is."""
-        return self.log_x[:, : _sized(self.variables)].mean(axis=1)
+        return np.asarray(self.log_x[:, : _sized(self.variables)].mean(axis=1))
 
     @property
     def decades(self) -> float:

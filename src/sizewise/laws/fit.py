@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -11,8 +12,8 @@ import numpy as np
 from sizewise.laws import parameters, solve
 from sizewise.laws.compete import Contender, Origin, centre_of, compete, origins
 from sizewise.laws.evidence import Evidence
-from sizewise.laws.forms import Form, candidates, named
 from sizewise.laws.forecast import LEVEL, back_tests, freedom, inflation, scatter
+from sizewise.laws.forms import Form, candidates, named
 from sizewise.records import BackTest, Exclusion, FittedForm, Law, Run
 
 Status = Literal["supported", "unreliable", "insufficient"]
@@ -93,8 +94,6 @@ def fit_evidence(
 
 def _on_all_rows(lead: Contender, whole: Evidence, thin: Evidence) -> Contender:
     """The leading form refitted to every row, when it competed on a sample of them."""
-    from dataclasses import replace
-
     if whole is thin:
         return lead
     moved = lead.form.shifted(lead.plain[None], centre_of(whole) - centre_of(thin))[0]
@@ -170,8 +169,8 @@ def _judge(
     decades = evidence.decades
     if evidence.settings < FEWEST_SETTINGS or decades < FEWEST_DECADES or evidence.repeats < fewest_repeats:
         return "insufficient", (
-            f"{evidence.settings} settings over {decades:.1f} decades with at least {evidence.repeats} runs each; a law "
-            f"needs {FEWEST_SETTINGS} settings, {FEWEST_DECADES} decades and {fewest_repeats} runs"
+            f"{evidence.settings} settings over {decades:.1f} decades with at least {evidence.repeats} runs each; "
+            f"a law needs {FEWEST_SETTINGS} settings, {FEWEST_DECADES} decades and {fewest_repeats} runs"
         )
     flat = [v for j, v in enumerate(evidence.variables) if v != "unique" and not _falls(evidence, j)]
     if flat:
@@ -186,7 +185,7 @@ def _judge(
 
 
 def _agrees(test: BackTest) -> bool:
-    """Whether the nearest back-test speaks for the law: its largest setting within twice the interval, half the runs in it."""
+    """Whether the nearest back-test speaks for the law: its largest setting within twice its interval, half of all in."""
     e = test.predicted
     distance = abs(math.log(test.observed / e.value)) / math.log(e.high / e.value)
     return distance <= 2 and test.covered >= 0.5
@@ -203,9 +202,10 @@ def _sentence(test: BackTest) -> str:
 
 
 def _falls(evidence: Evidence, variable: int) -> bool:
-    """Whether log y depends on one variable beside the others: an F test of quadratic surfaces through the settings' means.
+    """Whether log y depends on one variable beside the others.
 
-    A single variable must also make y fall, not rise.
+    An F test compares quadratic surfaces through the settings' means, with that variable and without it. A
+    single variable must also make y fall, not rise.
     """
     from scipy.special import fdtrc
 
@@ -255,10 +255,12 @@ def _missing(evidence: Evidence, found: Sequence[Contender], tests: Sequence[Bac
 def _tied(evidence: Evidence) -> str:
     """Whether parameters and samples vary together, so that their exponents cannot be told apart."""
     x = evidence.log_x[:, :2]
-    spread = x.std(axis=0)
-    if (spread == 0).any():
-        return f"only one value of {evidence.variables[int((spread == 0).argmax())]}"
-    if abs(float(np.corrcoef(x.T)[0, 1])) > 0.98:
+    same = np.ptp(x, axis=0) == 0
+    if same.any():
+        return f"only one value of {evidence.variables[int(same.argmax())]}"
+    centred = x - x.mean(axis=0)
+    a, b = centred.T
+    if abs(float(a @ b)) > 0.98 * float(np.sqrt((a @ a) * (b @ b))):
         return "parameters and samples grow together: their exponents cannot be told apart"
     return ""
 

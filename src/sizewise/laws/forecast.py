@@ -1,7 +1,7 @@
 """What a law says about a run that was not made, and how far off it may be.
 
-The variance of a prediction of log y is the scatter of single runs plus a systematic part. By theory the systematic part
-is the uncertainty of the forms' parameters, the disagreement between forms, and a share of the change that is predicted
+The variance of a prediction of log y is the scatter of single runs plus a systematic part. By theory this part is
+the uncertainty of the forms' parameters, the disagreement between forms, and a share of the change that is predicted
 beyond the evidence, since the true form may not be among them. Theory is then corrected by what the evidence shows of
 itself: by how well hidden runs were predicted, and by whether residuals come in series of one sign, as they do where a
 form is not quite right or where runs share their luck.
@@ -56,8 +56,10 @@ def edge(log_x: Array, box: Array, largest: float, sized: int) -> Array:
 
 
 def inflation(evidence: Evidence, found: Sequence[Contender], views: Sequence[Origin], leave: int = -1) -> float:
-    """What to multiply the theoretical systematic variance by: its mean ratio to squared errors at the origins, shrunk to
-    what is usual, times the series that residuals come in.
+    """What to multiply the theoretical systematic variance by.
+
+    It is the mean of its ratio to squared errors at the origins, shrunk to what is usual, times the series that
+    residuals come in.
 
     Args:
         leave: an origin to leave out.
@@ -106,7 +108,7 @@ def scatter(found: Sequence[Contender]) -> float:
 def back_tests(evidence: Evidence, found: Sequence[Contender], views: Sequence[Origin]) -> tuple[BackTest, ...]:
     """How the forms together predicted each origin's hidden runs, with intervals that did not look at them."""
     tests = []
-    for i, view in enumerate(views):
+    for i in range(len(views)):
         members = [c for c in found if i in c.origins]
         if members:
             tests.append(_back_test(evidence, found, members, views, i))
@@ -144,9 +146,7 @@ def _back_test(
     )
 
 
-def _at_origin(
-    evidence: Evidence, members: Sequence[Contender], i: int, view: Origin
-) -> tuple[Forecast, Forecast]:
+def _at_origin(evidence: Evidence, members: Sequence[Contender], i: int, view: Origin) -> tuple[Forecast, Forecast]:
     """Forecasts of the hidden runs, and of the nearest places to them that were visible; between forms only."""
     centre, hidden = centre_of(evidence), ~view.visible
     seen = evidence.log_x[view.visible]
@@ -194,7 +194,7 @@ def forecast(law: Law, x: Array, *, runs: int = 1) -> Forecast:
 
 
 def _of(form: Form, theta: Sequence[float], x: Array) -> Array:
-    return form.value(np.array([theta]), x)[0]
+    return np.asarray(form.value(np.array([theta]), x)[0])
 
 
 def _parameter_variance(form: Form, theta: Sequence[float], covariance: Sequence[Sequence[float]], x: Array) -> Array:

@@ -6,7 +6,7 @@ import numpy as np
 
 from sizewise.laws import solve
 from sizewise.laws.compete import Contender, centre_of, sandwich
-from sizewise.laws.evidence import Array, Evidence
+from sizewise.laws.evidence import Array, Evidence, Ints
 from sizewise.laws.forecast import LEVEL
 from sizewise.records import Estimate
 from sizewise.stats import percentile_interval
@@ -39,7 +39,7 @@ def resamples(evidence: Evidence, draws: int, rng: np.random.Generator) -> Array
     return times
 
 
-def _strata(stratum: Array) -> list[Array]:
+def _strata(stratum: Ints) -> list[Ints]:
     groups = [np.flatnonzero(stratum == s) for s in np.unique(stratum)] if len(stratum) < 10_000 else []
     if not groups or min(map(len, groups)) < 2:
         return [np.arange(len(stratum))]
@@ -148,7 +148,9 @@ def wald(evidence: Evidence, lead: Contender) -> dict[str, Estimate]:
     from scipy.special import ndtri
 
     theta = lead.form.shifted(lead.plain[None], -centre_of(evidence))[0]
-    covariance = sandwich(lead.form, lead.plain, evidence.log_x - centre_of(evidence), evidence, evidence.weight, lead.delta)
+    covariance = sandwich(
+        lead.form, lead.plain, evidence.log_x - centre_of(evidence), evidence, evidence.weight, lead.delta
+    )
     # theta in uncentred logs is a linear map of theta in centred ones.
     unit = np.eye(len(theta))
     back = lead.form.shifted(lead.plain + unit, -centre_of(evidence)) - theta
@@ -156,6 +158,13 @@ def wald(evidence: Evidence, lead: Contender) -> dict[str, Estimate]:
     half = float(ndtri(0.5 + LEVEL / 2)) * errors
     ends = lead.form.natural(np.stack([theta, theta - half, theta + half]))
     return {
-        name: Estimate(*map(float, ends[:, j]), LEVEL, "clustered sandwich, if the form is right", evidence.clusters)
+        name: Estimate(
+            float(ends[0, j]),
+            float(ends[1, j]),
+            float(ends[2, j]),
+            LEVEL,
+            "clustered sandwich, if the form is right",
+            evidence.clusters,
+        )
         for j, name in enumerate(lead.form.names)
     }

@@ -64,7 +64,7 @@ class _Batch:
     delta: Array
     bounds: Bounds
 
-    def take(self, rows: Array) -> _Batch:
+    def take(self, rows: NDArray[np.int64]) -> _Batch:
         bounds = Bounds(self.bounds.low[rows], self.bounds.high[rows])
         return _Batch(self.form, self.x, self.log_y, self.weights[rows], self.delta[rows], bounds)
 
@@ -142,7 +142,7 @@ def _kept(theta: Array, loss: Array, count: int) -> tuple[Array, Array]:
 
 
 def _fall(batch: _Batch, starts: Array, tolerance: float, most: int) -> tuple[Array, Array]:
-    """From each start down to the bottom of its valley: theta (problems, starts, p) and mean loss (problems, starts)."""
+    """From each start down to the bottom of its valley: theta (problems, starts, p), mean loss (problems, starts)."""
     problems, count, size = starts.shape
     theta = np.array(starts, dtype=float).reshape(-1, size)
     owner = np.repeat(np.arange(problems), count)
@@ -216,7 +216,7 @@ def huber(residual: Array, weights: Array, delta: Array) -> Array:
     """Summed weighted loss of each row: r²/2 within delta, delta·(|r| - delta/2) beyond."""
     size = np.abs(residual)
     near = np.minimum(size, delta[:, None])
-    return np.einsum("kp,kp->k", weights, near * (size - 0.5 * near))
+    return np.asarray(np.einsum("kp,kp->k", weights, near * (size - 0.5 * near)))
 
 
 def scales(form: Form, theta: Array, x: Array, log_y: Array, weights: Array) -> Array:

@@ -23,7 +23,9 @@ def _of_one(variable: str) -> tuple[Form, ...]:
     name = f"{letter}^-alpha"
     return (
         SumOfPowers("power", f"L = A·{name}", "Hestness et al. 2017, arXiv:1712.00409", (variable,), (power,)),
-        SumOfPowers("power+floor", f"L = E + A·{name}", "Henighan et al. 2020, arXiv:2010.14701", (variable,), (_E, power)),
+        SumOfPowers(
+            "power+floor", f"L = E + A·{name}", "Henighan et al. 2020, arXiv:2010.14701", (variable,), (_E, power)
+        ),
         Broken(1, "shifted", (variable,), flat_start=True),
         Bounded("bounded", (variable,)),
         Broken(1, "broken-1", (variable,)),
@@ -49,8 +51,8 @@ _OF_TWO: tuple[Form, ...] = (
 )
 
 NOT_BY_DEFAULT = ("broken-2", "broken-3")
-"""They find the wiggles of the evidence and follow them out of it: on 53 learning curves their error is twice that of one
-break. They are there for those who ask."""
+"""They find the wiggles of the evidence and follow them out of it: on 53 learning curves their error is twice that of
+one break. They are there for those who ask."""
 
 
 @cache

@@ -1,8 +1,8 @@
 """A law that ends on both sides: at chance for few samples, at an irreducible error for many.
 
 (y - E)/(C - y)^gamma = beta·x^-alpha is M4 of Alabdulmohsin, Neyshabur & Zhai 2022 (arXiv:2209.06640). With the share
-p = (y - E)/(C - E) it reads log p - gamma·log(1 - p) = b - alpha·x, and v = logit(p) solves it: the left side rises in v
-with a slope between 1 and gamma.
+p = (y - E)/(C - E) it reads log p - gamma·log(1 - p) = b - alpha·x, and v = logit(p) solves it: the left side rises in
+v with a slope between 1 and gamma.
 """
 
 from __future__ import annotations

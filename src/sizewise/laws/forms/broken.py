@@ -31,7 +31,7 @@ class Broken(Form):
 
     @property
     def names(self) -> tuple[str, ...]:  # type: ignore[override]
-        return ("E", "A", "c0") + tuple(f"{letter}{i + 1}" for i in range(self.breaks) for letter in ("c", "d", "f"))
+        return ("E", "A", "c0", *(f"{letter}{i + 1}" for i in range(self.breaks) for letter in ("c", "d", "f")))
 
     def _bend(self, theta: Array, x: Array, i: int) -> tuple[Array, Array, Array]:
         """f·softplus(u), sigmoid(u) and u of break i, where u = (x - log d)/f."""
@@ -85,9 +85,11 @@ class Broken(Form):
         lowest, reach = float(log_y.min()), 6 * float(np.abs(x).max())
         c0 = (0.0, 0.0) if self.flat_start else (-0.5, 4.0)
         c = (0.0, 4.0) if self.flat_start else (-3.0, 4.0)
+        least = [c[0], low, np.log(0.1)] * self.breaks
+        most = [c[1], high, np.log(5.0)] * self.breaks
         return Bounds(
-            np.array([lowest + np.log(LOWEST_SHARE), lowest - reach - 5, c0[0], *[c[0], low, np.log(0.1)] * self.breaks]),
-            np.array([lowest + 0.5, lowest + reach + 10, c0[1], *[c[1], high, np.log(5.0)] * self.breaks]),
+            np.array([lowest + np.log(LOWEST_SHARE), lowest - reach - 5, c0[0], *least]),
+            np.array([lowest + 0.5, lowest + reach + 10, c0[1], *most]),
         )
 
     def shifted(self, theta: Array, by: Array) -> Array:

@@ -1,6 +1,6 @@
 """Parameters and data that hinder each other: y = E + ((A·N^-alpha)^(1/kappa) + (B·D^-beta)^(1/kappa))^kappa.
 
-The two shortages join in a norm of order 1/kappa: kappa = 1 is the additive law, kappa near 0 the worse of the two alone.
+The two shortages join in a norm of order 1/kappa: kappa = 1 is the additive law, kappa near 0 the worse of the two.
 Rosenfeld et al. 2020 (arXiv:1909.12673) and Droppo & Elibol 2021 (arXiv:2106.09488) use it with a floor. Kaplan et al.
 2020 (arXiv:2001.08361, equation 1.5) is its case without a floor and with kappa = beta.
 """
@@ -18,9 +18,7 @@ VARIABLES = ("params", "samples")
 NEVER = -700.0
 """Logarithm of a floor that is not there."""
 
-_ADDITIVE = SumOfPowers(
-    "start", "", "", VARIABLES, (Term("E"), Term("A", params="alpha"), Term("B", samples="beta"))
-)
+_ADDITIVE = SumOfPowers("start", "", "", VARIABLES, (Term("E"), Term("A", params="alpha"), Term("B", samples="beta")))
 KAPPAS = (1.0, 0.5, 0.25)
 
 
@@ -109,9 +107,7 @@ class Kaplan(Form):
     def starts(self, x: Array, log_y: Array, weights: Array, count: int) -> Array:
         level = float(np.average(log_y, weights=weights))
         exponents = np.array([(a, b) for a in (0.02, 0.06, 0.15, 0.4) for b in (0.02, 0.06, 0.15, 0.4)])
-        rows = np.column_stack(
-            [np.full((len(exponents), 2), level - 0.1), exponents[:, 0], np.log(exponents[:, 1])]
-        )
+        rows = np.column_stack([np.full((len(exponents), 2), level - 0.1), exponents[:, 0], np.log(exponents[:, 1])])
         rows[:, :2] -= (self.value(rows, x) - log_y) @ (weights / weights.sum())[:, None]
         return rows[:count]
 
