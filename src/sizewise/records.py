@@ -265,8 +265,8 @@ class Law:
         box: smallest and largest value of each variable; `largest` is the largest run's log geometric mean of them.
         points: the evidence as (x..., y) rows, at most 2,000 of them.
         runs, settings: how many there were, and how many different x.
-        scatter: standard deviation of log y of single runs; `seed_scatter` the part of it that repeats of a setting show.
-        inflation: by how much the systematic variance of a prediction differs from theory, from back-tests and residuals.
+        scatter: standard deviation of log y of single runs; `seed_scatter` the part that repeats of a setting show.
+        inflation: factor between theory and the systematic variance of predictions, from back-tests and residuals.
         freedom: degrees of freedom of the predictive t distribution.
         backtests: one for each amount of evidence that was hidden.
         excluded, outliers: rows left out, and rows kept that lie far from the law.
@@ -294,6 +294,138 @@ class Law:
     missing: tuple[str, ...]
     notes: tuple[str, ...]
     status: Literal["supported", "unreliable", "insufficient"]
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimalSize:
+    """The compute-optimal size by one approach. Where the evidence does not allow it, all is None: see `reason`.
+
+    Attributes:
+        params, samples: of the model with the lowest loss for the compute.
+        exponent: a in params ∝ compute^a.
+        behind: how many runs or groups of runs it rests on; `reason` says which.
+    """
+
+    approach: Literal["envelope", "iso-FLOP", "parametric"]
+    params: Estimate | None
+    samples: Estimate | None
+    exponent: Estimate | None
+    behind: int
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Agreement:
+    """Whether two approaches name the same size.
+
+    Attributes:
+        ratio: params of `a` over those of `b`, both from the same resamples of the runs; None if one has no answer.
+        verdict: "agree" where the interval lies within a factor that hardly changes the loss, "disagree" where it
+            leaves out 1, else "undetermined".
+    """
+
+    a: str
+    b: str
+    ratio: Estimate | None
+    verdict: Literal["agree", "disagree", "undetermined"]
+    sentence: str
+
+
+@dataclasses.dataclass(frozen=True)
+class ComputeOptimal:
+    """Model and data that make the most of a training budget. Without a law to rely on the numbers are None.
+
+    Attributes:
+        compute: FLOP, `flop_per_sample`·params·samples.
+        params, samples: by the law, all its forms weighed; `loss` is predicted for one run there.
+        nearly: smallest and largest params whose loss the law puts within `tolerance` (relative) of the best.
+        approaches: envelope, iso-FLOP and parametric; `agreements` compares each pair, `verdict` all of them.
+    """
+
+    compute: float
+    flop_per_sample: float
+    params: Estimate | None
+    samples: Estimate | None
+    loss: Estimate | None
+    nearly: tuple[float, float] | None
+    tolerance: float
+    approaches: tuple[OptimalSize, ...]
+    agreements: tuple[Agreement, ...]
+    verdict: Literal["agree", "disagree", "undetermined"]
+    status: Literal["supported", "undetermined", "unreliable", "insufficient"]
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class ServingOptimal:
+    """The model that costs least over its life, training and serving, among all with one loss.
+
+    Attributes:
+        serving: samples (tokens) that it will be asked for; each costs 2·params FLOP, in training 6.
+        target: the loss; by the law's estimate when it was given as a training budget.
+        params, samples: of the cheapest model; inf at an end says that some laws never reach the target.
+        training, lifetime: its FLOP.
+        trained: params of the model of that loss that is cheapest to train.
+        saved: share of that model's lifetime FLOP that is saved.
+        reached: share of the drawn laws that reach the target at all.
+    """
+
+    serving: float
+    target: float
+    params: Estimate | None
+    samples: Estimate | None
+    training: Estimate | None
+    lifetime: Estimate | None
+    trained: Estimate | None
+    saved: Estimate | None
+    reached: float
+    status: Literal["supported", "undetermined", "unreliable", "insufficient"]
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Contour:
+    """Models of the loss that one model has: what parameters are worth in samples.
+
+    Attributes:
+        params, samples: the model in question; `loss` is predicted for it.
+        rate: per cent of samples that one per cent of parameters is worth there.
+        fewer, more: without the share `fewer` of its parameters it needs `more` times its samples.
+        least: params below which no amount of samples gives this loss.
+        places: (params, samples) along the contour, where samples can do it at all.
+    """
+
+    params: float
+    samples: float
+    loss: Estimate | None
+    rate: Estimate | None
+    fewer: float
+    more: Estimate | None
+    least: Estimate | None
+    places: tuple[tuple[float, Estimate], ...]
+    status: Literal["supported", "undetermined", "unreliable", "insufficient"]
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Growth:
+    """What a larger run would give.
+
+    Attributes:
+        how: what grows: "compute" along the optimal path, or "params" or "samples" alone.
+        at: the larger run, by variable.
+        loss: predicted for it.
+        ratio: its loss over the law's at the present run; what both have in common is no part of the interval.
+        verdict: "better" where the interval of the ratio lies below 1, "worse" above, else "undetermined".
+    """
+
+    how: Literal["compute", "params", "samples"]
+    at: dict[str, float]
+    loss: Estimate | None
+    ratio: Estimate | None
+    verdict: Literal["better", "worse", "undetermined"]
+    status: Literal["supported", "undetermined", "unreliable", "insufficient"]
     reason: str
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from sizewise.laws.decide.growth import growth
+from sizewise.laws.decide.optimum import compute_optimal
+from sizewise.laws.decide.serving import serving_optimal
 from sizewise.laws.decide.shortages import Shortages, optimal_log_params
+from sizewise.laws.decide.trades import equal_loss
 
-__all__ = ["Shortages", "optimal_log_params"]
+__all__ = ["Shortages", "compute_optimal", "equal_loss", "growth", "optimal_log_params", "serving_optimal"]
