@@ -18,7 +18,7 @@ from sizewise.laws.forms.form import Array, Bounds, Form
 FINE, COARSE = 1e-9, 1e-4
 """Relative decrease of a loss, promised and seen, below which a row has converged: the answer, and a start's valley."""
 
-LONGEST, SHORT = 60, 20
+LONGEST, SHORT = 40, 20
 """Most iterations of either."""
 
 HUBER = 1.345
@@ -27,7 +27,7 @@ HUBER = 1.345
 LEAST_SCALE = 1e-7
 """Residual scale below which numbers are taken for exact."""
 
-STARTS, KEPT, FINALISTS = 12, 4, 2
+STARTS, KEPT = 12, 4
 MOST_VIEWS = 16
 BLOCK = 250_000
 """Points × rows × parameters handled at a time, so that a block stays in the processor's cache."""
@@ -91,10 +91,10 @@ def search(form: Form, x: Array, log_y: Array, weights: Array, delta: float | No
     agreeing = (loss <= best[:, None] * (1 + AGREE) + 1e-300).mean(axis=1)
     theta, loss = _kept(theta, loss, KEPT)
     if delta is None:
-        for tolerance, most, keep in ((COARSE, SHORT, FINALISTS), (FINE, LONGEST, 1)):
+        for tolerance, most in ((COARSE, SHORT), (FINE, LONGEST)):
             scale = scales(form, theta[:, 0], x, log_y, weights)
             batch = _batch(form, x, log_y, weights, HUBER * scale)
-            theta, loss = _kept(*_fall(batch, theta, tolerance, most), keep)
+            theta, loss = _kept(*_fall(batch, theta, tolerance, most), 1)
     else:
         theta, loss = _kept(*_fall(batch, theta, FINE, LONGEST), 1)
     return Solution(theta[:, 0], loss[:, 0], np.broadcast_to(batch.delta, problems), agreeing)
