@@ -19,8 +19,8 @@ The peers never touch the dependencies of `sizewise`: the first run makes enviro
 `benchmarks/.venvs/`, and the script runs itself again in there. Times are those of one core.
 
 What shows that they are faithful: the standard errors of 4,000 resamples are 124.5 for A and 1,293 for B (published:
-124.6 and 1,293), and the geometric means over the 53 curves are 0.096, 0.056, 0.041 and 0.027 for M1 to M4, those of the
-authors' own code. M4 does the authors' steps with less overhead, so it is faster than their code.
+124.6 and 1,293), and the geometric means over the 53 curves are 0.096, 0.056, 0.041 and 0.027 for M1 to M4, those of
+the authors' own code. M4 does the authors' steps with less overhead, so it is faster than their code.
 """
 
 from __future__ import annotations

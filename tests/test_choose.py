@@ -67,7 +67,7 @@ def test_noise_leaves_the_choice_undetermined_and_names_the_next_run(store: Stor
     choice = decide(store, {4: [20, 40, 24], 8: [22, 24, 20]}, seconds=2.0)
     assert (choice.width, choice.status) == (8, "undetermined")
     assert choice.next_run is not None
-    assert choice.next_run.width == 4
+    assert choice.next_run.widths[0] == 4
     assert 1 <= choice.next_run.seeds <= 20
     assert choice.next_run.seconds == pytest.approx(choice.next_run.seeds * 2 * 2.0)  # both widths, two seconds a run
 
@@ -84,7 +84,7 @@ def test_the_walk_stops_at_the_first_undecided_size(store: Store) -> None:
     assert (choice.width, choice.status) == (8, "supported")
     assert "width 4 is neither shown" in choice.reasons[0]
     assert choice.next_run is not None
-    assert choice.next_run.width == 4
+    assert choice.next_run.widths[0] == 4
 
 
 def test_of_equal_sizes_the_smallest_is_chosen(store: Store) -> None:

@@ -292,7 +292,7 @@ def test_the_chosen_size_and_the_recommended_model_never_share_a_group(page: rep
 def test_the_headline_never_promises_more_than_the_evidence(page: report.Page) -> None:
     assert page.choice is not None
     choice = replace(page.choice, width=64, params=1000)
-    question = NextRun(37, 5, 60.0, "it is open")
+    question = NextRun((37, 64), 5, 60.0, "it is open")
     assert headline(replace(choice, status="supported")) == "Choose width 64, with 1,000 parameters."
     assert "so far" in headline(replace(choice, status="extrapolated"))
     undetermined = headline(replace(choice, status="undetermined", next_run=question))

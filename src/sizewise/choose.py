@@ -223,9 +223,10 @@ def _next_run(question: Comparison, sizes: Sizes, margin: float) -> NextRun:
     needed = math.ceil(d.n * ((d.high - d.value) / distance) ** 2)
     more = min(max(needed - d.n, 1), MOST_SEEDS)
     by_label = {_label(width): (width, runs) for width, runs in sizes.items()}
-    (width, runs), (_, rivals) = by_label[question.a], by_label[question.b]
+    (width, runs), (rival, rivals) = by_label[question.a], by_label[question.b]
     seconds = more * sum(float(np.mean([run.seconds for run in group])) for group in (runs, rivals))
-    return NextRun(width, more, seconds, f"whether {question.a} is within {points(margin)} of {question.b} is open")
+    why = f"whether {question.a} is within {points(margin)} of {question.b} is open"
+    return NextRun((width, rival), more, seconds, why)
 
 
 def _affordable(runs: Sequence[Run], budget: Budget | None) -> bool:

@@ -235,7 +235,8 @@ def choice(c: Choice) -> str:
         lines.append(f"  the law predicts an error of {percent(c.predicted)} at this size")
     if c.next_run:
         n = c.next_run
-        lines.append(f"  next: {n.seeds} more seeds at width {n.width}, about {duration(n.seconds)}, since {n.why}")
+        which = " and ".join(map(str, n.widths))
+        lines.append(f"  next: {n.seeds} more seeds of widths {which}, about {duration(n.seconds)}, since {n.why}")
     return "\n".join(lines)
 
 

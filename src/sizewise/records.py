@@ -495,9 +495,14 @@ class Comparison:
 
 @dataclasses.dataclass(frozen=True)
 class NextRun:
-    """The cheapest training that could settle an open question. `seconds` is single-process training time."""
+    """The cheapest training that could settle an open question.
 
-    width: int
+    Attributes:
+        widths: the two sizes of the question, smaller first; each is trained with `seeds` more seeds.
+        seconds: single-process training time of all of them.
+    """
+
+    widths: tuple[int, int]
     seeds: int
     seconds: float
     why: str

@@ -37,7 +37,7 @@ class Group:
 def headline(choice: Choice) -> str:
     """The choice in a few words; its own sentence has the evidence."""
     if choice.status == "undetermined":
-        rival = f"; width {choice.next_run.width} may be enough" if choice.next_run else ""
+        rival = f"; width {choice.next_run.widths[0]} may be enough" if choice.next_run else ""
         return f"Width {choice.width} for now{rival}."
     if choice.status == "extrapolated":
         return f"Width {choice.width}, the largest trained, is the best so far."
