@@ -74,8 +74,8 @@ class Belief:
 
 
 def exponential(log_value: float) -> float:
-    """exp, with infinity instead of an overflow."""
-    return math.inf if log_value > MOST_LOG else math.exp(log_value)
+    """exp, with infinity instead of an overflow, and never 0."""
+    return math.inf if log_value > MOST_LOG else math.exp(max(log_value, -MOST_LOG))
 
 
 Status = Literal["supported", "undetermined", "unreliable", "insufficient"]
@@ -149,7 +149,7 @@ def _hidden(form: Form, theta: Array, x: Array, log_y: Array) -> Array:
     weight = np.exp(0.5 * (size - size.max()))  # as the fit that predicts weighs the runs
     residual = np.abs(value[0] - log_y)
     residual = np.minimum(residual, OUTLYING * float(np.median(residual)))  # Huber's loss bounds their pull
-    norm = np.sqrt((weight[:, None] * jacobian[0] ** 2).sum(axis=0)) + 1e-300
+    norm = np.maximum(np.sqrt((weight[:, None] * jacobian[0] ** 2).sum(axis=0)), 1e-150)
     slope = jacobian[0] / norm
     pull = slope @ np.linalg.pinv(slope.T @ (slope * weight[:, None]), rcond=1e-8, hermitian=True)
     leverage = np.minimum(weight * (pull * slope).sum(axis=1), MOST_LEVERAGE)

@@ -62,7 +62,10 @@ def _grown(law: Law, how: How, now: Array, place: Array, level: float) -> Growth
         verdict = "better"
     elif ratio.low > 1:
         verdict = "worse"
-    return Growth(how, at, predict(law, [at], level=level)[0], ratio, verdict, "supported", law.reason)
+    loss = predict(law, [at], level=level)[0]
+    if verdict == "undetermined":
+        return Growth(how, at, loss, ratio, verdict, "undetermined", "one more run may as well be no better")
+    return Growth(how, at, loss, ratio, verdict, "supported", law.reason)
 
 
 def contrast(law: Law, there: Array, here: Array, *, level: float = LEVEL) -> Estimate:

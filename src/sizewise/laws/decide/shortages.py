@@ -18,6 +18,7 @@ from sizewise.laws.forms import Form
 LEAST_EXPONENT = 1e-4
 """A smaller exponent is no fall with size; the optimum would be at zero or infinity."""
 
+LEAST_AMPLITUDE = 1e-300
 BISECTIONS = 60
 
 
@@ -50,7 +51,8 @@ class Shortages:
         with np.errstate(divide="ignore"):
             log_e = np.log(parts.get("E", np.zeros(len(theta))))
         kappa = beta if form.name == "kaplan" else parts.get("kappa", np.ones(len(theta)))
-        return cls(log_e, np.log(parts["A"]), np.log(parts["B"]), alpha, beta, kappa)
+        log_a, log_b = (np.log(np.maximum(parts[name], LEAST_AMPLITUDE)) for name in ("A", "B"))
+        return cls(log_e, log_a, log_b, alpha, beta, kappa)
 
     @classmethod
     def joined(cls, batches: list[Shortages]) -> Shortages:
@@ -110,10 +112,10 @@ class Shortages:
         with np.errstate(invalid="ignore"):
             return np.asarray((self.log_a - log_rest) / self.alpha)
 
-    def rate(self, log_n: Array | float, log_d: Array | float) -> Array:
-        """-d log D / d log N at equal loss, (rows,): how many per cent of data one per cent of parameters is worth."""
+    def log_rate(self, log_n: Array | float, log_d: Array | float) -> Array:
+        """log of -d log D / d log N at equal loss, (rows,): per cent of samples that one per cent of params is worth."""
         p, q = self.log_a - self.alpha * log_n, self.log_b - self.beta * log_d
-        return np.asarray(self.alpha / self.beta * np.exp((p - q) / self.kappa))
+        return np.asarray(np.log(self.alpha / self.beta) + (p - q) / self.kappa)
 
     def near(self, log_product: float, tolerance: float) -> tuple[Array, Array]:
         """Ends of the log N, each (rows,), whose loss is within a relative tolerance of the best one at equal N·D.

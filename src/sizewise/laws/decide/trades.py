@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
 from sizewise.errors import UsageError
 from sizewise.laws.decide.draws import DRAWS, belief, judged, refused
 from sizewise.laws.forecast import LEVEL, predict
@@ -53,7 +51,7 @@ def equal_loss(
         drawn = held.drawn.log_samples(log_n + math.log(factor), drawn_rest) - log_d
         return held.estimate(float(each[held.middle(each)]), drawn)
 
-    rates = np.log(held.centre.rate(log_n, log_d))
+    rates = held.centre.log_rate(log_n, log_d)
     least = held.centre.least_log_params(rest)
     more = needed(1 - fewer)
     status, reason = judged(law, more, f"the samples that {fewer:.0%} of the params are worth")
@@ -61,7 +59,7 @@ def equal_loss(
         params=params,
         samples=samples,
         loss=predict(law, [{"params": params, "samples": samples}], level=level)[0],
-        rate=held.estimate(float(rates[held.middle(rates)]), np.log(held.drawn.rate(log_n, log_d))),
+        rate=held.estimate(float(rates[held.middle(rates)]), held.drawn.log_rate(log_n, log_d)),
         fewer=fewer,
         more=more,
         least=held.estimate(float(least[held.middle(least)]), held.drawn.least_log_params(drawn_rest)),
