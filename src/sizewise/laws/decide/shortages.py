@@ -113,7 +113,7 @@ class Shortages:
             return np.asarray((self.log_a - log_rest) / self.alpha)
 
     def log_rate(self, log_n: Array | float, log_d: Array | float) -> Array:
-        """log of -d log D / d log N at equal loss, (rows,): per cent of samples that one per cent of params is worth."""
+        """log of -d log D / d log N at equal loss, (rows,): samples that params are worth, per cent for per cent."""
         p, q = self.log_a - self.alpha * log_n, self.log_b - self.beta * log_d
         return np.asarray(np.log(self.alpha / self.beta) + (p - q) / self.kappa)
 
