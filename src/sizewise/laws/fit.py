@@ -12,7 +12,7 @@ import numpy as np
 from sizewise.laws import parameters, solve
 from sizewise.laws.compete import Contender, Origin, centre_of, compete, origins
 from sizewise.laws.evidence import Evidence
-from sizewise.laws.forecast import LEVEL, back_tests, freedom, inflation, scatter
+from sizewise.laws.forecast import LEVEL, calibrate, freedom, scatter
 from sizewise.laws.forms import Form, candidates, named
 from sizewise.records import BackTest, Exclusion, FittedForm, Law, Run
 
@@ -63,7 +63,7 @@ def fit_evidence(
     found = compete(evidence, forms, views, delta) if evidence.settings >= 3 else []
     if not found:
         return _refusal(whole, f"{evidence.settings} settings cannot determine {_letters(evidence)}")
-    tests = back_tests(evidence, found, views)
+    factor, tests = calibrate(evidence, found, views)
     lead = _on_all_rows(found[0], whole, evidence)
     missing = _missing(evidence, found, tests)
     status, reason = _judge(evidence, found, tests, fewest_repeats)
@@ -80,7 +80,7 @@ def fit_evidence(
         settings=evidence.settings,
         scatter=max(scatter(found), _seed_scatter(evidence)),
         seed_scatter=_seed_scatter(evidence),
-        inflation=inflation(evidence, found, views),
+        inflation=factor,
         freedom=freedom(evidence, found),
         backtests=tests,
         excluded=whole.excluded,
@@ -185,7 +185,7 @@ def _judge(
 
 
 def _agrees(test: BackTest) -> bool:
-    """Whether the nearest back-test speaks for the law: its largest setting within twice its interval, half of all in."""
+    """Whether the nearest back-test speaks for the law: its largest setting within twice the interval, half of all in."""
     e = test.predicted
     distance = abs(math.log(test.observed / e.value)) / math.log(e.high / e.value)
     return distance <= 2 and test.covered >= 0.5

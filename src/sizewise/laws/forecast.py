@@ -55,28 +55,51 @@ def edge(log_x: Array, box: Array, largest: float, sized: int) -> Array:
     return inside
 
 
-def inflation(evidence: Evidence, found: Sequence[Contender], views: Sequence[Origin], leave: int = -1) -> float:
-    """What to multiply the theoretical systematic variance by.
+@dataclass(frozen=True)
+class _Hindcast:
+    """What the forms together said about the runs that an origin hid, each array (hidden,).
 
-    It is the mean of its ratio to squared errors at the origins, shrunk to what is usual, times the series that
-    residuals come in.
-
-    Args:
-        leave: an origin to leave out.
+    Attributes:
+        mean, error: predicted log y, and by how much it was off.
+        theory: systematic variance by theory, from the forms and beyond them.
     """
-    noise = scatter(found) ** 2
-    total, count = PRIOR_ORIGINS * PRIOR_INFLATION, PRIOR_ORIGINS
-    for i, view in enumerate(views):
-        members = [c for c in found if i in c.origins]
-        if not members or i == leave:
-            continue
-        at, near = _at_origin(evidence, members, i, view)
-        error = float(np.mean((at.mean - evidence.log_y[~view.visible]) ** 2))
-        theory = float(np.mean(at.spread**2 + (UNKNOWN_FORM * (at.mean - near.mean)) ** 2))
-        # Parameters' uncertainty is left out of the theory here: near the evidence the other parts are as large.
-        total += min(max(error - noise, 0.0) / (theory + 0.02 * noise + 1e-9), LARGEST_INFLATION)
-        count += 1
-    return total / count * _series(evidence, found)
+
+    view: Origin
+    mean: Array
+    error: Array
+    theory: Array
+
+
+def calibrate(
+    evidence: Evidence, found: Sequence[Contender], views: Sequence[Origin]
+) -> tuple[float, tuple[BackTest, ...]]:
+    """What to multiply the theoretical systematic variance by, and the back-tests that say so.
+
+    The factor is the mean ratio of squared errors at the origins to what theory expected, shrunk to what is usual,
+    times the series that residuals come in. The intervals of a back-test use the other back-tests only.
+    """
+    casts = [_hindcast(evidence, found, view, i) for i, view in enumerate(views) if any(i in c.origins for c in found)]
+    noise, series = scatter(found) ** 2, _series(evidence, found)
+    ratios = [_ratio(cast, noise) for cast in casts]
+    quantile = _quantile(LEVEL, freedom(evidence, found))
+    tests = []
+    for i, cast in enumerate(casts):
+        factor = series * _shrunk([*ratios[:i], *ratios[i + 1 :]])
+        tests.append(_back_test(evidence, cast, quantile * np.sqrt(noise + factor * cast.theory)))
+    return series * _shrunk(ratios), tuple(tests)
+
+
+def _ratio(cast: _Hindcast, noise: float) -> float:
+    """Squared errors beyond noise over their theory; the small share of noise keeps it finite where both are nothing.
+
+    Parameters' uncertainty is left out of the theory here: near the evidence the other parts are as large.
+    """
+    excess = max(float(np.mean(cast.error**2)) - noise, 0.0)
+    return min(excess / (float(cast.theory.mean()) + 0.02 * noise + 1e-9), LARGEST_INFLATION)
+
+
+def _shrunk(ratios: Sequence[float]) -> float:
+    return (PRIOR_ORIGINS * PRIOR_INFLATION + sum(ratios)) / (PRIOR_ORIGINS + len(ratios))
 
 
 def _series(evidence: Evidence, found: Sequence[Contender]) -> float:
@@ -105,61 +128,40 @@ def scatter(found: Sequence[Contender]) -> float:
     return float(1 / math.sqrt(sum(c.weight / c.variance for c in found)))
 
 
-def back_tests(evidence: Evidence, found: Sequence[Contender], views: Sequence[Origin]) -> tuple[BackTest, ...]:
-    """How the forms together predicted each origin's hidden runs, with intervals that did not look at them."""
-    tests = []
-    for i in range(len(views)):
-        members = [c for c in found if i in c.origins]
-        if members:
-            tests.append(_back_test(evidence, found, members, views, i))
-    return tuple(tests)
-
-
-def _back_test(
-    evidence: Evidence, found: Sequence[Contender], members: Sequence[Contender], views: Sequence[Origin], i: int
-) -> BackTest:
-    hidden = ~views[i].visible
-    at, near = _at_origin(evidence, members, i, views[i])
-    beyond = (UNKNOWN_FORM * (at.mean - near.mean)) ** 2
-    systematic = inflation(evidence, found, views, leave=i) * (at.spread**2 + beyond)
-    half = _quantile(LEVEL, freedom(evidence, found)) * np.sqrt(scatter(found) ** 2 + systematic)
-    error = at.mean - evidence.log_y[hidden]
-    largest = np.flatnonzero(evidence.setting[hidden] == evidence.setting[hidden][evidence.scale[hidden].argmax()])
+def _back_test(evidence: Evidence, cast: _Hindcast, half: Array) -> BackTest:
+    """`half` is half the width of each hidden run's interval, (hidden,)."""
+    visible, hidden = cast.view.visible, ~cast.view.visible
+    setting, count = evidence.setting[hidden], int(visible.sum())
+    largest = np.flatnonzero(setting == setting[evidence.scale[hidden].argmax()])
     one = largest[0]
-    centre, reach = float(at.mean[one]), float(half[one])
+    centre, reach = float(cast.mean[one]), float(half[one])
+    method = f"forecast from {count} smaller {evidence.subject}"
     return BackTest(
-        visible=int((~hidden).sum()),
+        visible=count,
         hidden=int(hidden.sum()),
-        reach=views[i].reach,
-        error=float(np.sqrt(np.mean(error**2))),
-        covered=float(np.mean(np.abs(error) <= half)),
-        predicted=Estimate(
-            math.exp(centre),
-            math.exp(centre - reach),
-            math.exp(centre + reach),
-            LEVEL,
-            f"forecast from {int((~hidden).sum())} smaller {evidence.subject}",
-            int((~hidden).sum()),
-        ),
+        reach=cast.view.reach,
+        error=float(np.sqrt(np.mean(cast.error**2))),
+        covered=float(np.mean(np.abs(cast.error) <= half)),
+        predicted=Estimate(math.exp(centre), math.exp(centre - reach), math.exp(centre + reach), LEVEL, method, count),
         observed=float(np.exp(evidence.log_y[hidden][largest].mean())),
         at=dict(zip(evidence.variables, map(float, evidence.x[hidden][one]), strict=True)),
     )
 
 
-def _at_origin(evidence: Evidence, members: Sequence[Contender], i: int, view: Origin) -> tuple[Forecast, Forecast]:
-    """Forecasts of the hidden runs, and of the nearest places to them that were visible; between forms only."""
-    centre, hidden = centre_of(evidence), ~view.visible
+def _hindcast(evidence: Evidence, found: Sequence[Contender], view: Origin, i: int) -> _Hindcast:
+    """The forms as fitted to what origin i leaves visible, at the hidden runs and at the places nearest to them."""
+    members = [c for c in found if i in c.origins]
+    centre, hidden, sized = centre_of(evidence), ~view.visible, _sized(evidence.variables)
     seen = evidence.log_x[view.visible]
-    sized = _sized(evidence.variables)
     near = edge(evidence.log_x[hidden], np.stack([seen.min(axis=0), seen.max(axis=0)]), _largest(seen, sized), sized)
     weight = np.array([c.weight for c in members])
     weight = weight / weight.sum()
-    answers = []
-    for place in (evidence.log_x[hidden], near):
-        each = np.stack([c.form.value(c.origins[i][None], place - centre)[0] for c in members])
-        mean = weight @ each
-        answers.append(Forecast(mean, np.sqrt(weight @ (each - mean) ** 2)))
-    return answers[0], answers[1]
+    places = np.concatenate([evidence.log_x[hidden], near]) - centre
+    each = np.stack([c.form.value(c.origins[i][None], places)[0] for c in members])
+    at, here = np.split(each, 2, axis=1)
+    mean = weight @ at
+    theory = weight @ (at - mean) ** 2 + (UNKNOWN_FORM * (mean - weight @ here)) ** 2
+    return _Hindcast(view, mean, mean - evidence.log_y[hidden], theory)
 
 
 def _largest(log_x: Array, sized: int) -> float:
@@ -236,4 +238,4 @@ def _quantile(level: float, freedom: float) -> float:
     return float(stdtrit(freedom, 0.5 + level / 2))
 
 
-__all__ = ["LEVEL", "Forecast", "back_tests", "forecast", "freedom", "inflation", "predict", "scatter"]
+__all__ = ["LEVEL", "Forecast", "calibrate", "forecast", "freedom", "predict", "scatter"]

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from sizewise.laws.forms.form import Array, Bounds, Form
 
-FINE, COARSE = 1e-9, 1e-4
+FINE, COARSE = 1e-8, 1e-4
 """Relative decrease of a loss, promised and seen, below which a row has converged: the answer, and a start's valley."""
 
-LONGEST, SHORT = 40, 20
+LONGEST, SHORT = 30, 20
 """Most iterations of either."""
 
 HUBER = 1.345
@@ -27,7 +27,7 @@ HUBER = 1.345
 LEAST_SCALE = 1e-7
 """Residual scale below which numbers are taken for exact."""
 
-STARTS, KEPT = 12, 4
+STARTS, FEWER, KEPT = 12, 5, 2
 MOST_VIEWS = 16
 BLOCK = 250_000
 """Points × rows × parameters handled at a time, so that a block stays in the processor's cache."""
@@ -81,23 +81,26 @@ def search(form: Form, x: Array, log_y: Array, weights: Array, delta: float | No
             estimated from a first fit of least squares.
     """
     problems = len(weights)
-    used = [row > 0 for row in weights]
-    starts = np.stack(
-        [form.starts(x[u], log_y[u], row[u], STARTS) for u, row in zip(used, weights, strict=True)]
-    )  # (problems, starts, parameters)
+    starts = np.stack([_starts(form, x, log_y, row, STARTS if i == 0 else FEWER) for i, row in enumerate(weights)])
     batch = _batch(form, x, log_y, weights, np.inf if delta is None else delta)
     theta, loss = _fall(batch, starts, COARSE, SHORT)
     best = loss.min(axis=1)
-    agreeing = (loss <= best[:, None] * (1 + AGREE) + 1e-300).mean(axis=1)
+    agreeing = (loss <= best[:, None] * (1 + AGREE) + 1e-300).sum(axis=1) / np.isfinite(loss).sum(axis=1)
     theta, loss = _kept(theta, loss, KEPT)
+    # Every problem also starts from the best answer to the first one.
+    theta = np.concatenate([theta, np.broadcast_to(theta[:1, :1], theta[:, :1].shape)], axis=1)
     if delta is None:
-        for tolerance, most in ((COARSE, SHORT), (FINE, LONGEST)):
-            scale = scales(form, theta[:, 0], x, log_y, weights)
-            batch = _batch(form, x, log_y, weights, HUBER * scale)
-            theta, loss = _kept(*_fall(batch, theta, tolerance, most), 1)
-    else:
-        theta, loss = _kept(*_fall(batch, theta, FINE, LONGEST), 1)
+        batch = _batch(form, x, log_y, weights, HUBER * scales(form, theta[:, 0], x, log_y, weights))
+    theta, loss = _kept(*_fall(batch, theta, FINE, LONGEST), 1)
     return Solution(theta[:, 0], loss[:, 0], np.broadcast_to(batch.delta, problems), agreeing)
+
+
+def _starts(form: Form, x: Array, log_y: Array, weights: Array, count: int) -> Array:
+    """The form's most promising starts for what these weights see, (STARTS, parameters); missing ones are NaN."""
+    used = weights > 0
+    found = form.starts(x[used], log_y[used], weights[used], count)
+    missing = np.full((STARTS - len(found), found.shape[1]), np.nan)
+    return np.concatenate([found, missing])
 
 
 def refit(form: Form, start: Array, x: Array, log_y: Array, weights: Array, delta: float) -> Solution:
@@ -146,10 +149,11 @@ def _fall(batch: _Batch, starts: Array, tolerance: float, most: int) -> tuple[Ar
     problems, count, size = starts.shape
     theta = np.array(starts, dtype=float).reshape(-1, size)
     owner = np.repeat(np.arange(problems), count)
-    loss = np.empty(len(theta))
+    loss = np.full(len(theta), np.inf)
+    rows = np.flatnonzero(np.isfinite(theta[:, 0]))
     step = max(1, BLOCK // (size * max(len(batch.x), 1)))
-    for at in range(0, len(theta), step):
-        part = slice(at, at + step)
+    for at in range(0, len(rows), step):
+        part = rows[at : at + step]
         theta[part], loss[part] = _descend(batch.take(owner[part]), theta[part], tolerance, most)
     return theta.reshape(starts.shape), loss.reshape(problems, count)
 
@@ -158,7 +162,7 @@ def _descend(batch: _Batch, theta: Array, tolerance: float, most: int) -> tuple[
     theta = batch.bounds.clip(theta)
     total = batch.weights.sum(axis=1)
     loss = batch.losses(theta)
-    damping = np.full(len(theta), 1e-3)
+    damping = np.full(len(theta), 0.1)
     active, rows = np.arange(len(theta)), batch
     gradient, hessian = _model(rows, theta)
     for _ in range(most):
@@ -169,7 +173,7 @@ def _descend(batch: _Batch, theta: Array, tolerance: float, most: int) -> tuple[
         better = gain > 0
         moved = active[better]
         theta[moved], loss[moved] = trial[better], trial_loss[better]
-        damping[active] = np.where(better, damping[active] / 10, damping[active] * 8)
+        damping[active] *= _trust(gain / np.maximum(promise, 1e-300))
         small = tolerance * loss[active] + 1e-300
         done = ((np.abs(gain) <= small) & (promise <= 10 * small)) | (damping[active] > 1e12)
         if done.any():
@@ -181,6 +185,11 @@ def _descend(batch: _Batch, theta: Array, tolerance: float, most: int) -> tuple[
             moved = active[better]
             gradient[moved], hessian[moved] = _model(rows if better.all() else batch.take(moved), theta[moved])
     return theta, loss / total
+
+
+def _trust(ratio: Array) -> Array:
+    """By how much to change the damping, from the ratio of the decrease that was seen to the one that was promised."""
+    return np.where(ratio > 0.4, 0.2, np.where(ratio > 0.15, 1.0, np.where(ratio > 0, 3.0, 6.0)))
 
 
 def _model(batch: _Batch, theta: Array) -> tuple[Array, Array]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from sizewise.laws.forms.form import LOWEST_SHARE, Array, Bounds, Form
 
-NEWTON = 12
+HALLEY = 8
 EXPONENTS = np.geomspace(0.1, 2.0, 7)
 GAMMAS = (0.3, 1.0, 2.5)
 FLOORS = (1e-3, 0.3, 0.6, 0.85)
@@ -36,12 +36,13 @@ class Bounded(Form):
         gamma = np.exp(theta[:, 4, None])
         z = theta[:, 2, None] - theta[:, 3, None] * x[:, 0]
         v = np.where(z < 0, z, z / gamma)
-        for _ in range(NEWTON):
+        for _ in range(HALLEY):
             low = _log_sigmoid(v)
             high = np.exp(low)
-            step = (low - gamma * (low - v) - z) / ((1 - high) + gamma * high)
+            off, slope = low - gamma * (low - v) - z, (1 - high) + gamma * high
+            step = off * slope / (slope**2 - 0.5 * off * (gamma - 1) * high * (1 - high))
             v = v - step
-            if np.abs(step).max(initial=0.0) < 1e-9:
+            if np.abs(step).max(initial=0.0) < 1e-4:  # the next error is of the order of its cube
                 break
         high = np.exp(_log_sigmoid(v))
         return v, (1 - high) + gamma * high

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from sizewise.laws.forms.form import LOWEST_SHARE, Array, Bounds, Form
 SLOPES = (0.1, 0.3, 0.6, 1.0, 1.6)
 FLOORS = (1e-3, 0.4, 0.8)
 SHARPNESS = (0.3, 1.0, 2.5)
+PLACES = (0.15, 0.5, 0.85)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,21 +65,13 @@ class Broken(Form):
 
     def starts(self, x: Array, log_y: Array, weights: Array, count: int) -> Array:
         lowest = float(log_y.min())
-        places = np.quantile(x[:, 0], [0.15, 0.5, 0.85])
-        first = (0.0,) if self.flat_start else SLOPES[:4]
-        breaks = itertools.product(SLOPES if self.flat_start else (-0.2, 0.3), places, SHARPNESS)
-        sets = itertools.combinations(breaks, self.breaks)
-        rows = [
-            [np.log(floor) + lowest, 0.0, c0, *(v for c, d, f in chosen for v in (c, d, np.log(f)))]
-            for floor, c0, chosen in itertools.product(FLOORS, first, sets)
-        ]
-        theta = np.array(rows)
-        if len(theta) > 600:
-            theta = theta[:: len(theta) // 600]
+        theta = _grid(self.breaks, self.flat_start).copy()
+        theta[:, 0] += lowest
+        theta[:, 4::3] = np.quantile(x[:, 0], theta[:, 4::3])
         above = np.log(np.maximum(np.exp(log_y) - np.exp(theta[:, 0, None]), 1e-3 * np.exp(lowest)))
         shape = self.value(np.concatenate([np.full((len(theta), 1), -700.0), theta[:, 1:]], axis=1), x)
         theta[:, 1] = np.average(above - shape, axis=1, weights=weights)
-        loss = ((self.value(theta, x) - log_y) ** 2 * weights).sum(axis=1)
+        loss = ((np.logaddexp(theta[:, 0, None], shape + theta[:, 1, None]) - log_y) ** 2) @ weights
         return theta[np.argsort(loss, kind="stable")[:count]]
 
     def bounds(self, x: Array, log_y: Array) -> Bounds:
@@ -109,3 +103,16 @@ class Broken(Form):
         logs = [0, 1, *range(4, natural.shape[1], 3), *range(5, natural.shape[1], 3)]
         theta[:, logs] = np.log(natural[:, logs])
         return theta
+
+
+@cache
+def _grid(breaks: int, flat_start: bool) -> Array:
+    """Starts with floors as shares of the lowest y, in logs, and breaks as quantiles of x; at most 600 or so."""
+    first = (0.0,) if flat_start else SLOPES[:4]
+    each = itertools.product(SLOPES if flat_start else (-0.2, 0.3), PLACES, SHARPNESS)
+    sets = itertools.combinations(each, breaks)
+    rows = [
+        [np.log(floor), 0.0, c0, *(v for c, d, f in chosen for v in (c, d, np.log(f)))]
+        for floor, c0, chosen in itertools.product(FLOORS, first, sets)
+    ]
+    return np.array(rows)[:: max(1, len(rows) // 600)]
