@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from laws_peers import published_resamples
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
@@ -39,6 +40,7 @@ TWO = ("params", "samples")
 ORDER = ("A", "B", "E", "alpha", "beta")
 PUBLISHED = {"A": 124.5, "B": 1293.0, "E": 0.026, "alpha": 0.0154, "beta": 0.0206}
 DELTA = 1e-3
+PEER_ORDER = ("A", "B", "E", "alpha", "beta")
 HIDDEN = (3, 10, 30, 100)
 
 
@@ -82,8 +84,7 @@ def published(options: argparse.Namespace) -> dict[str, Any]:
     centre = centre_of(found)
     x, ones = found.log_x - centre, np.ones((1, len(found.y)))
     fit_seconds, best = timed(lambda: solve.search(form, x, found.log_y, ones, DELTA), 21)
-    rng = np.random.default_rng(0)
-    indices = rng.integers(0, len(x), size=(options.resamples, len(x)))
+    indices = published_resamples(len(x), options.resamples)
     weights = np.stack([np.bincount(row, minlength=len(x)) for row in indices]).astype(float)
     seconds, drawn = timed(lambda: solve.refit(form, best.theta[0], x, found.log_y, weights, DELTA), 3)
     natural = form.natural(form.shifted(drawn.theta, -centre))
@@ -94,18 +95,12 @@ def published(options: argparse.Namespace) -> dict[str, Any]:
         np.save(file.name, indices[: options.peer])
         theirs = peer("bootstrap", "--indices", file.name)
     grid = peer("grid", "--share", str(options.grid))
-    # Both objectives are recomputed here by one formula at each side's answer.
-    other = np.array(theirs["thetas"])
-    named_places = {name: theirs["order"].index(name.lower() if name in "ABE" else name) for name in ORDER}
-    columns = [other[:, named_places[name]] for name in form.names]
-    logs = np.column_stack([c if name not in "ABE" else c for name, c in zip(form.names, columns, strict=True)])
-    their_loss = (
-        solve.huber(
-            form.value(logs, found.log_x) - found.log_y, weights[: len(logs)], np.full(len(logs), DELTA)
-        )
-        / weights[: len(logs)].sum(axis=1)
-    )
-    our_loss = drawn.loss[: len(logs)]
+    # Both objectives by one formula, at each side's answer; the peer's are logs of A, B and E, then the exponents.
+    other = np.array(theirs["thetas"])[:, [PEER_ORDER.index(name) for name in form.names]]
+    residual = form.value(other, found.log_x) - found.log_y
+    some = weights[: len(other)]
+    their_loss = solve.huber(residual, some, np.full(len(other), DELTA)) / some.sum(axis=1)
+    our_loss = drawn.loss[: len(other)]
     return {
         "fit": dict(zip(ORDER, fit[places].tolist(), strict=True)),
         "objective": float(best.loss[0]),
@@ -114,7 +109,7 @@ def published(options: argparse.Namespace) -> dict[str, Any]:
         "published": PUBLISHED,
         "resamples": options.resamples,
         "seconds": seconds,
-        "peer_resamples": len(logs),
+        "peer_resamples": len(other),
         "peer_seconds_for_4000": theirs["seconds_for_4000"],
         "ratio": theirs["seconds_each"] / (seconds / options.resamples),
         "worse_than_peer": int((our_loss > their_loss * (1 + 1e-6)).sum()),
@@ -173,12 +168,8 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 def against(rows: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> float:
     """Share of the curves on which our error is below M4's."""
-    other = {(r["domain"], r["task"], r["model"]): r["M4"] for r in map(flat, theirs)}
+    other = {(r["domain"], r["task"], r["model"]): r["rmsle"]["m4"] for r in theirs}
     return float(np.mean([r["rmsle"] < other[tuple(r["curve"])] for r in rows]))
-
-
-def flat(row: dict[str, Any]) -> dict[str, Any]:
-    return row
 
 
 def runs(options: argparse.Namespace) -> dict[str, Any]:
@@ -246,7 +237,7 @@ def main() -> int:
     parser.add_argument("--resamples", type=int, default=4000)
     parser.add_argument("--peer", type=int, default=200, help="resamples that the published procedure fits too")
     parser.add_argument("--grid", type=float, default=0.02, help="share of the published grid's 4,500 starts to run")
-    parser.add_argument("--models", default="M1,M2,M3,M4", help="peers on the learning curves; empty for none")
+    parser.add_argument("--models", default="m1,m2,m3,m4", help="peers on the learning curves; empty for none")
     parser.add_argument("--repeats", type=int, default=3, help="timed repeats a curve")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()

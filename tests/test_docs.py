@@ -18,7 +18,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "README.zh-CN.md", "docs/guides/first-study.md", "docs/guides/your-own-data.md")
+PAGES = (
+    "README.md",
+    "README.zh-CN.md",
+    "docs/guides/first-study.md",
+    "docs/guides/your-own-data.md",
+    "docs/guides/fit-your-runs.md",
+)
 GUIDE = ROOT / "docs" / "guides" / "serving.md"
 
 pytestmark = pytest.mark.slow
@@ -32,8 +38,10 @@ def commands(page: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A newcomer's folder, with what the pages speak of: MNIST beside it and a module of their own."""
+    """A newcomer's folder, with what the pages speak of: a table of runs, points to predict, a module of their own."""
     folder = tmp_path_factory.mktemp("home")
+    (folder / "runs.csv").write_text((ROOT / "examples" / "runs.csv").read_text())
+    (folder / "points.csv").write_text("params,samples\n3M,54000\n3M,1M\n")
     (folder / "my_models.py").write_text((ROOT / "tests" / "own_family.py").read_text())
     return folder
 

@@ -22,6 +22,19 @@ def test_halving_claim(shared_data: Path, tmp_path: Path) -> None:
     assert re.search(r"larger minus smaller: [+-]\d+\.\d\d \[.*\] points \(95% interval, 5 paired seeds", result.stdout)
 
 
+@pytest.mark.slow
+def test_sizes_and_samples_make_a_table_that_fit_reads(shared_data: Path, tmp_path: Path) -> None:
+    table = tmp_path / "runs.csv"
+    command = [sys.executable, str(ROOT / "examples" / "sizes_and_samples.py"), "--data", str(shared_data / "mnist")]
+    command += ["--most", "0.05", "--seeds", "1", "--out", str(table)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert table.read_text().splitlines()[0] == (ROOT / "examples" / "runs.csv").read_text().splitlines()[0]
+    columns = ["--params", "params", "--samples", "samples", "--loss", "loss", "--seed", "seed"]
+    fit = [sys.executable, "-m", "sizewise.cli", "fit", str(table), *columns]
+    assert subprocess.run(fit, capture_output=True, check=False).returncode in (0, 3)
+
+
 def test_every_example_is_tested() -> None:
     tested = set(re.findall(r'"examples" / "(\w+\.py)"', Path(__file__).read_text()))
     assert {p.name for p in (ROOT / "examples").glob("*.py")} == tested

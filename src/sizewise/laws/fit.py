@@ -245,11 +245,21 @@ def _missing(evidence: Evidence, found: Sequence[Contender], tests: Sequence[Bac
     if len(evidence.variables) > 1 and (tied := _tied(evidence)):
         gaps.append(tied)
     lead = found[0]
+    gaps += [f"{name} lies at the end of the range that was searched" for name in _at_an_end(evidence, lead)]
     floor = lead.form.names.index("E") if "E" in lead.form.names else None
     rivals = [c for c in found if "E" not in c.form.names and c.variance < 1.2 * lead.variance]
     if floor is None or rivals:
         gaps.append("no curvature that shows a floor: larger models may go on improving, or not")
     return tuple(gaps)
+
+
+def _at_an_end(evidence: Evidence, lead: Contender) -> list[str]:
+    """Parameters of the leading form that its search could not move further. A floor at nothing is no such case."""
+    x = evidence.log_x - centre_of(evidence)
+    bounds = lead.form.bounds(x, evidence.log_y)
+    free = bounds.high > bounds.low
+    stuck = free & ((lead.plain <= bounds.low + 1e-9) | (lead.plain >= bounds.high - 1e-9))
+    return [name for name, end in zip(lead.form.names, stuck, strict=True) if end and name not in ("E", "A", "B")]
 
 
 def _tied(evidence: Evidence) -> str:
