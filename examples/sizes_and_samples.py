@@ -1,4 +1,4 @@
-"""A table of real runs for `sizewise fit`: the CNN at five sizes, each on seven amounts of MNIST, every image seen once.
+"""A table of real runs for `sizewise fit`: the CNN at five sizes, each on seven amounts of MNIST seen once.
 
     python examples/sizes_and_samples.py --data DIR
     sizewise fit runs.csv --params params --samples samples --loss loss --seed seed
