@@ -40,7 +40,9 @@ def commands(page: str) -> list[str]:
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A newcomer's folder, with what the pages speak of: a table of runs, points to predict, a module of their own."""
     folder = tmp_path_factory.mktemp("home")
-    (folder / "runs.csv").write_text((ROOT / "examples" / "runs.csv").read_text())
+    for place in (folder, folder / "examples"):
+        place.mkdir(exist_ok=True)
+        (place / "runs.csv").write_text((ROOT / "examples" / "runs.csv").read_text())
     (folder / "points.csv").write_text("params,samples\n3M,54000\n3M,1M\n")
     (folder / "my_models.py").write_text((ROOT / "tests" / "own_family.py").read_text())
     return folder
