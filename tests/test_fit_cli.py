@@ -40,7 +40,7 @@ def test_json_holds_the_law_and_predictions_in_order(runs: Path, points: Path) -
     result = call("fit", runs, *COLUMNS, "--predict", points, "--json")
     assert result.returncode == 0, result.stderr
     record = json.loads(result.stdout)
-    assert record.keys() == {"law", "predictions"}
+    assert record.keys() == {"law", "predictions", "optimum", "serving", "equal_loss", "growth", "next_runs"}
     assert record["law"]["status"] == "supported"
     assert record["law"]["runs"] == 48
     far, near = record["predictions"]
@@ -89,6 +89,109 @@ def test_the_level_widens_predictions_and_the_form_can_be_named(runs: Path, poin
     assert "additive" in call("fit", runs, *COLUMNS, "--form", "additive", "--draws", "0").stdout
 
 
+@pytest.fixture(scope="module")
+def real(shared_data: Path) -> Path:
+    """133 runs of models of language; a table that others made."""
+    return shared_data / "scaling" / "runs" / "llama3_raw.csv"
+
+
+ASKED = ("--budget", "1e21", "--serve", "1T", "--target", "0.8", "--next", "1e21")
+
+
+def test_decisions_are_answered_with_intervals(real: Path) -> None:
+    result = call("fit", real, *COLUMNS, *ASKED, "--json")
+    assert result.returncode == 0, result.stderr
+    record = json.loads(result.stdout)
+    best, life, equal = record["optimum"], record["serving"], record["equal_loss"]
+    assert best["status"] == life["status"] == equal["status"] == "supported"
+    assert {a["approach"] for a in best["approaches"]} == {"envelope", "iso-FLOP", "parametric"}
+    assert best["params"]["low"] < best["params"]["value"] < best["params"]["high"]
+    assert 6 * best["params"]["value"] * best["samples"]["value"] == pytest.approx(1e21)
+    assert life["target"] == pytest.approx(0.8)
+    assert life["params"]["value"] < life["trained"]["value"]
+    assert equal["params"] == pytest.approx(life["trained"]["value"])
+    assert [g["how"] for g in record["growth"]] == ["compute", "params", "samples"]
+    assert 0 < sum(run["cost"] for run in record["next_runs"]["runs"]) <= 1e21
+    assert "compute-optimal" in record["next_runs"]["purpose"]
+
+
+def test_decisions_on_the_screen_are_those_of_the_json(real: Path) -> None:
+    known = numbers(json.loads(call("fit", real, *COLUMNS, *ASKED, "--json").stdout))
+    text = call("fit", real, *COLUMNS, *ASKED).stdout
+    decided = text[text.index("compute-optimal for") :]
+    shown = {w.strip("[],%;") for w in decided.split()}
+    assert {w for w in shown if w.replace(".", "").isdigit() and "." in w} - known <= _ratios(decided)
+    for words in (
+        "compute-optimal for 1e+21 FLOP: supported",
+        "do they agree: agree",
+        "cheapest to train and serve 1e+12 samples, loss 0.8: supported",
+        "of the params:",
+        "along the optimal path",
+        "next runs for the compute-optimal params at 1e+21 FLOP, at most 1e+21 FLOP together: supported",
+    ):
+        assert words in decided, decided
+    assert max(map(len, decided.splitlines())) < 160
+    assert "nan" not in decided
+
+
+def _ratios(decided: str) -> set[str]:
+    """The last two columns of the table of equal loss: multiples of the model's own size, made for reading."""
+    table = decided.split("times samples\n")[1].split("\nwithout")[0]
+    return {word for line in table.splitlines() for word in line.split()[-2:]}
+
+
+def test_the_level_widens_decisions(real: Path) -> None:
+    wide, usual = (
+        json.loads(call("fit", real, *COLUMNS, "--budget", "1e21", "--level", level, "--json").stdout)["optimum"]
+        for level in ("0.99", "0.5")
+    )
+    assert wide["params"]["low"] < usual["params"]["low"] < usual["params"]["high"] < wide["params"]["high"]
+
+
+def test_serving_takes_the_loss_that_a_budget_reaches(real: Path) -> None:
+    record = json.loads(call("fit", real, *COLUMNS, "--budget", "1e21", "--serve", "1T", "--json").stdout)
+    assert record["equal_loss"] is record["next_runs"] is None
+    assert record["serving"]["target"] == pytest.approx(record["optimum"]["loss"]["value"], rel=0.01)
+
+
+def test_a_loss_that_no_model_reaches_has_no_answer(real: Path) -> None:
+    result = call("fit", real, *COLUMNS, "--target", "0.01", "--serve", "1T")
+    assert result.returncode == 0
+    assert "models of equal loss: undetermined" in result.stdout
+    assert "loss 0.01: undetermined" in result.stdout
+
+
+def test_a_law_of_one_variable_plans_its_next_runs(runs: Path, tmp_path: Path) -> None:
+    table = tmp_path / "sizes.csv"
+    rows = [
+        f"{n:.4g},{(2 + 300 * n**-0.3) * (1 + 0.002 * (-1) ** i)}" for i, n in enumerate(np.geomspace(1e5, 1e9, 12))
+    ]
+    table.write_text("\n".join(["params,loss", *rows]))
+    result = call("fit", table, "--params", "params", "--loss", "loss", "--next")
+    assert result.returncode == 0, result.stderr
+    assert "next runs for the loss further out, 1e+10 params, at most 1e+09 params together" in result.stdout
+    assert "ten times the compute" not in result.stdout
+
+
+def test_a_refused_law_decides_nothing(tmp_path: Path) -> None:
+    """Pure noise, and three rows: every decision says so, and none has a number."""
+    rng = np.random.default_rng(1)
+    noise, few = tmp_path / "noise.csv", tmp_path / "few.csv"
+    n, d = (a.ravel() for a in np.meshgrid(np.geomspace(1e6, 1e9, 6), np.geomspace(1e8, 1e11, 6)))
+    rows = [f"{a},{b},{y}" for a, b, y in zip(n, d, np.exp(rng.normal(size=36)), strict=True)]
+    noise.write_text("\n".join(["params,tokens,loss", *rows]))
+    few.write_text("params,tokens,loss\n1,2,3\n2,3,2\n3,4,1\n")
+    for path in (noise, few):
+        result = call("fit", path, *COLUMNS, *ASKED)
+        assert result.returncode == 3, result.stdout
+        for words in ("compute-optimal for 1e+21 FLOP: ", "loss 0.8: ", "models of equal loss: ", "next runs"):
+            line = next(line for line in result.stdout.splitlines() if words in line)
+            assert line.endswith(("insufficient", "unreliable")), line
+        record = json.loads(call("fit", path, *COLUMNS, *ASKED, "--json").stdout)
+        assert record["optimum"]["params"] is record["serving"]["params"] is record["equal_loss"]["rate"] is None
+        assert record["growth"] == []
+
+
 def test_thin_evidence_is_exit_3(tmp_path: Path) -> None:
     path = tmp_path / "runs.csv"
     path.write_text("params,tokens,loss\n1,2,3\n2,3,2\n3,4,1\n")
@@ -114,6 +217,13 @@ def test_thin_evidence_is_exit_3(tmp_path: Path) -> None:
         (("RUNS", *COLUMNS, "--count", "all"), 2, "invalid choice: 'all'"),
         (("RUNS", *COLUMNS, "--predict", "RUNS"), 1, "row|points"),
         (("FOLDER", *COLUMNS), 2, "--params is for tables"),
+        (("FOLDER", "--budget", "1e21"), 2, "--budget is for tables"),
+        (("RUNS", *COLUMNS, "--budget", "lots"), 2, "'lots' is not a positive number such as 1e21"),
+        (("RUNS", *COLUMNS, "--budget", "5%"), 2, "'5%' is not a positive number"),
+        (("RUNS", *COLUMNS, "--serve", "1T"), 2, "none is given\nhint: give the loss as --target"),
+        (("RUNS", *COLUMNS, "--next", "1"), 2, "costs as little as 1 FLOP"),
+        (("RUNS", "--params", "params", "--loss", "loss", "--budget", "1e21"), 2, "how params and samples trade"),
+        (("RUNS", *COLUMNS, "--unique", "u", "--target", "2"), 2, "how params and samples trade"),
     ],
 )
 def test_mistakes_get_one_clear_error(arguments: tuple[str, ...], code: int, words: str, runs: Path) -> None:

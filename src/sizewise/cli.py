@@ -96,6 +96,16 @@ def positive(text: str) -> float:
     return value
 
 
+def amount(text: str) -> float:
+    """A number above zero as tables write it: `1e21`, `7B`, `300M`."""
+    from sizewise.laws.numbers import parse
+
+    value, suffix = parse(text)
+    if suffix == "%" or not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number such as 1e21, 7B or 300M")
+    return value
+
+
 def share(text: str) -> float:
     """A number between 0 and 1, both left out."""
     if not 0 < (value := positive(text)) < 1:
@@ -221,6 +231,23 @@ def _fit_arguments(sub: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--draws", type=draws, metavar="N", help="bootstrap resamples; 0 leaves intervals out")
     group.add_argument("--level", type=share, metavar="P", help="coverage of the predictions' intervals (default: 0.9)")
+    group = sub.add_argument_group("decisions", "what to ask the law of a table, each answered with its interval")
+    group.add_argument("--budget", type=amount, metavar="FLOP", help="the best size and data for this training compute")
+    group.add_argument("--target", type=amount, metavar="LOSS", help="which sizes reach this loss with how much data")
+    group.add_argument(
+        "--serve",
+        type=amount,
+        metavar="SAMPLES",
+        help="the model that is cheapest to train and then serve so much, with the loss of --target or --budget",
+    )
+    group.add_argument(
+        "--next",
+        type=amount,
+        nargs="?",
+        const=0.0,
+        metavar="COST",
+        help="which runs to make next for at most this cost together (default: that of the largest run so far)",
+    )
 
 
 def _export_arguments(sub: argparse.ArgumentParser) -> None:
@@ -375,7 +402,7 @@ def _fit(options: argparse.Namespace) -> int:
     return 0 if any(law.status == "supported" for law in laws) else INSUFFICIENT
 
 
-_FIT_OPTIONS = ("count", "predict", "form", "delta", "draws", "level")
+_FIT_OPTIONS = ("count", "predict", "form", "delta", "draws", "level", "budget", "target", "serve", "next")
 
 
 def _is_table(given: str, flags: Sequence[str]) -> bool:
@@ -388,17 +415,24 @@ def _is_table(given: str, flags: Sequence[str]) -> bool:
 
 def _fit_table(options: argparse.Namespace) -> int:
     from sizewise import console, laws
+    from sizewise.laws.decisions import Questions, answer
     from sizewise.laws.fit import LEVEL
     from sizewise.laws.parameters import DRAWS
 
     columns = laws.Columns(**{name: getattr(options, name) for name in COLUMNS}, count=options.count)
+    columns.check()
+    asked = Questions(options.budget, options.serve, options.target, options.next)
+    asked.check(columns.variables)
     evidence = laws.read_table(options.study, columns)
     # Before the fit, so that a mistake in the points is told at once.
     points = laws.read_points(options.predict, columns) if options.predict else []
     draws = DRAWS if options.draws is None else options.draws
     law = laws.fit_evidence(evidence, form=options.form, delta=options.delta, draws=draws)
-    said = laws.predict(law, points, level=options.level or LEVEL)
-    _show(options, {"law": law, "predictions": said}, console.law(law, points, said))
+    level = options.level or LEVEL
+    said = laws.predict(law, points, level=level)
+    decided = answer(law, asked, evidence=evidence, level=level)
+    records = {"law": law, "predictions": said} | vars(decided)
+    _show(options, records, "\n\n".join([console.law(law, points, said), *console.decisions(decided)]))
     return 0 if law.status == "supported" else INSUFFICIENT
 
 

@@ -10,19 +10,25 @@ from typing import TYPE_CHECKING
 
 from sizewise.recommend import warnings
 from sizewise.records import (
+    Batch,
     Choice,
     Comparison,
     Compression,
+    ComputeOptimal,
+    Contour,
+    Decisions,
     Estimate,
     Exclusion,
     Export,
     Finding,
     FittedForm,
+    Growth,
     Law,
     Measurement,
     Plan,
     Recommendation,
     Run,
+    ServingOptimal,
 )
 
 if TYPE_CHECKING:
@@ -35,6 +41,9 @@ PLAIN_SECONDS = 10.0
 
 MOST_PREDICTIONS = 40
 """Rows of predictions on the screen; JSON has all."""
+
+MOST_RUNS = 20
+"""Rows of next runs on the screen; JSON has all."""
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -198,6 +207,117 @@ def _predictions(law: Law, points: Sequence[Mapping[str, float]], said: Sequence
     header = ("prediction", *law.variables, law.metric, f"{said[0].level:.0%} interval", "")
     more = len(said) - len(rows)
     return table(header, rows) + (f"\nand {more:,} more: --json has them all" if more else "")
+
+
+def decisions(d: Decisions) -> list[str]:
+    """Each answer in a few lines, its status first."""
+    parts = [
+        _optimum(d.optimum) if d.optimum else "",
+        _serving(d.serving) if d.serving else "",
+        _equal_loss(d.equal_loss) if d.equal_loss else "",
+        _growth(d.growth) if d.growth else "",
+        _next_runs(d.next_runs) if d.next_runs else "",
+    ]
+    return [part for part in parts if part]
+
+
+def _headed(what: str, status: str, reason: str) -> str:
+    """A question with its standing; the reason of a law that holds was given with the law."""
+    return f"{what}: {status}" if status == "supported" else f"{what}: {status}\n{reason}"
+
+
+def _optimum(o: ComputeOptimal) -> str:
+    head = _headed(f"compute-optimal for {o.compute:.4g} FLOP", o.status, o.reason)
+    if o.params is None or o.loss is None or o.nearly is None:
+        return head
+    rows = [
+        (a.approach, _interval(a.params), _interval(a.samples), _interval(a.exponent), f"{a.behind:,}")
+        for a in o.approaches
+        if a.params and a.samples and a.exponent
+    ]
+    level = f"{o.params.level:.0%} intervals"
+    low, high = o.nearly
+    lines = [
+        table((f"approach, {level}", "params", "samples", "a of params ∝ compute^a", "n"), rows),
+        *(f"{a.approach}: no answer: {a.reason}" for a in o.approaches if a.params is None),
+        f"do they agree: {o.verdict}",
+        *(f"  {a.sentence}" for a in o.agreements if a.ratio),
+        f"one run there: {_interval(o.loss)}; {_size(low)} to {_size(high)} params are within {o.tolerance:.1%} of it",
+    ]
+    return "\n".join([head, *lines])
+
+
+def _serving(s: ServingOptimal) -> str:
+    head = _headed(f"cheapest to train and serve {_size(s.serving)} samples, loss {s.target:.4g}", s.status, s.reason)
+    if s.params is None or s.saved is None:
+        return head
+    named = {
+        "params": s.params,
+        "samples": s.samples,
+        "training FLOP": s.training,
+        "lifetime FLOP": s.lifetime,
+        "params if it were only trained": s.trained,
+    }
+    rows = [(name, f"{e.value:.4g}", _ends(e)) for name, e in named.items() if e]
+    rows.append(("lifetime FLOP saved by that", f"{s.saved.value:.1%}", f"[{s.saved.low:.1%}, {s.saved.high:.1%}]"))
+    header = ("over its life", "value", f"{s.params.level:.0%} interval")
+    return f"{head}\n{table(header, rows)}\nintervals: {_made(s.params)}; {s.reached:.0%} of them reach this loss"
+
+
+def _equal_loss(c: Contour) -> str:
+    if c.loss is None or c.rate is None or c.more is None or c.least is None:
+        return _headed("models of equal loss", c.status, c.reason)
+    head = f"models of the loss {_interval(c.loss)} that {_size(c.params)} params and {_size(c.samples)} samples have"
+    rows = [
+        (_size(n), f"{d.value:.4g}", _ends(d), f"{n / c.params:.3g}", f"{d.value / c.samples:.3g}") for n, d in c.places
+    ]
+    header = ("params", "samples", f"{c.loss.level:.0%} interval", "times params", "times samples")
+    lines = [
+        f"without {c.fewer:.0%} of the params: {_interval(c.more)} times the samples",
+        f"1% of params is worth {_interval(c.rate)}% of samples; fewer than {_interval(c.least)} params never have it",
+        f"intervals: {_made(c.rate)}",
+    ]
+    return "\n".join([_headed(head, c.status, c.reason), table(header, rows), *lines])
+
+
+def _growth(found: Sequence[Growth]) -> str:
+    told = [(g, g.loss, g.ratio) for g in found if g.loss and g.ratio]
+    if not told:
+        return _headed("ten times the compute", found[0].status, found[0].reason)
+    ways = {"compute": "along the optimal path", "params": "as parameters alone", "samples": "as samples alone"}
+    rows = [
+        (ways[g.how], *(_size(x) for x in g.at.values()), _interval(loss), _interval(ratio), g.verdict)
+        for g, loss, ratio in told
+    ]
+    first, _, ratio = told[0]
+    header = ("ten times the compute", *first.at, f"one run, {ratio.level:.0%} interval", "times today's", "")
+    return f"{table(header, rows)}\nintervals of times: {_made(ratio)}"
+
+
+def _next_runs(b: Batch) -> str:
+    if not b.runs:
+        return _headed("next runs", b.status, b.reason)
+    place = " and ".join(f"{_size(value)} {name}" for name, value in b.at.items())
+    head = f"next runs for {b.purpose}{f', {place}' if place else ''}, at most {b.budget:.4g} {b.unit} together"
+    rows = [
+        (
+            f"{i}",
+            *(_size(value) for value in run.at.values()),
+            f"{run.repeats + 1}",
+            f"{run.cost:.4g}",
+            f"{run.width:.3g}",
+            f"{run.removed:.0%}",
+        )
+        for i, run in enumerate(b.runs[:MOST_RUNS], 1)
+    ]
+    header = ("run", *b.runs[0].at, "seed", b.unit, f"width of its {b.level:.0%} interval, log", "narrower by")
+    more = len(b.runs) - len(rows)
+    tail = f"\nand {more:,} more: --json has them all" if more else ""
+    return f"{_headed(head, b.status, b.reason)}\n{table(header, rows)}{tail}"
+
+
+def _made(e: Estimate) -> str:
+    return f"{e.method}, {e.n:,} runs"
 
 
 def _evidence(law: Law) -> str:

@@ -528,6 +528,38 @@ class DesignedRun:
 
 
 @dataclasses.dataclass(frozen=True)
+class Batch:
+    """Runs to make next, best first, for one decision.
+
+    Attributes:
+        purpose: the decision that they are for, in words; `at` the place that it is about, by variable.
+        budget: what they may cost together, in `unit`; NaN where there is no law to plan with.
+        level: nominal coverage of the interval whose width they reduce.
+        status, reason: of the law that they were planned with.
+    """
+
+    purpose: str
+    at: dict[str, float]
+    budget: float
+    unit: str
+    level: float
+    runs: tuple[DesignedRun, ...]
+    status: Literal["supported", "unreliable", "insufficient"]
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Decisions:
+    """Everything that was asked of a law; None and () were not asked, or the law cannot be asked that."""
+
+    optimum: ComputeOptimal | None
+    serving: ServingOptimal | None
+    equal_loss: Contour | None
+    growth: tuple[Growth, ...]
+    next_runs: Batch | None
+
+
+@dataclasses.dataclass(frozen=True)
 class Choice:
     """The smallest width that does the job.
 

@@ -74,13 +74,13 @@ def _best_rest(laws: Shortages, compute: float) -> Array:
 def _costs(laws: Shortages, log_rest: Array, serving: float) -> Array:
     """Logs, (6, rows), inf where the loss is not reached: params, samples, training FLOP and lifetime FLOP, then params
     and lifetime FLOP of the model that is cheapest to train."""
-    with np.errstate(invalid="ignore"):
+    served = math.log(SERVING * serving) if serving > 0 else -math.inf
+    with np.errstate(invalid="ignore"):  # of losses that no size reaches
         log_n, log_d = laws.at(laws.serving_logit(log_rest, serving * SERVING / TRAINING), log_rest)
         usual_n, usual_d = laws.at(laws.optimal_logit(), log_rest)
-    served = math.log(SERVING * serving) if serving > 0 else -math.inf
-    training = math.log(TRAINING) + log_n + log_d
-    lifetime = np.logaddexp(training, served + log_n)
-    usual = np.logaddexp(math.log(TRAINING) + usual_n + usual_d, served + usual_n)
+        training = math.log(TRAINING) + log_n + log_d
+        lifetime = np.logaddexp(training, served + log_n)
+        usual = np.logaddexp(math.log(TRAINING) + usual_n + usual_d, served + usual_n)
     found = np.stack([log_n, log_d, training, lifetime, usual_n, usual])
     return np.where(np.isfinite(log_rest), found, np.inf)
 

@@ -1,0 +1,114 @@
+"""What is asked of a law, and all its answers together: budgets, serving, trades, growth and the next runs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from sizewise.errors import UsageError
+from sizewise.laws import decide
+from sizewise.laws.design import Decision, LossAt, OptimalParams, default_cost, lattice, next_runs
+from sizewise.laws.evidence import Array, Evidence
+from sizewise.laws.forecast import LEVEL
+from sizewise.records import Batch, Contour, Decisions, Law
+
+TRADED = ("params", "samples")
+FURTHER = 10.0
+"""Without a budget the next runs are for the loss of a run of so many times the largest one's cost."""
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What to decide; None is not asked.
+
+    Attributes:
+        budget: training compute in FLOP.
+        serve: samples (tokens) that the model will be asked for.
+        target: a loss, in the law's units.
+        next_cost: what the next runs may cost together, FLOP for a law of params and samples, else in the law's
+            variable; 0 is the cost of the largest run so far.
+    """
+
+    budget: float | None = None
+    serve: float | None = None
+    target: float | None = None
+    next_cost: float | None = None
+
+    def check(self, variables: tuple[str, ...]) -> None:
+        """
+        Raises:
+            UsageError: a law of these variables cannot be asked this.
+        """
+        asked = [name for name in ("budget", "serve", "target") if getattr(self, name) is not None]
+        if asked and variables != TRADED:
+            raise UsageError(
+                f"{asked[0]} asks how params and samples trade, and the law would be one of {' and '.join(variables)}",
+                hint="name the columns of params and samples, or of one of them and compute",
+            )
+        if self.serve is not None and self.budget is None and self.target is None:
+            raise UsageError(
+                "serving asks for the cheapest model of some loss, and none is given",
+                hint="give the loss as --target, or as what a training --budget reaches",
+            )
+
+
+def answer(law: Law, asked: Questions, *, evidence: Evidence | None = None, level: float = LEVEL) -> Decisions:
+    """Everything that was asked, and what ten times the compute would give where the law can tell.
+
+    Args:
+        evidence: the law's runs, with their clusters; None takes the law's own record of them.
+
+    Raises:
+        UsageError: a question that this law cannot be asked.
+    """
+    asked.check(law.variables)
+    b, s, t = asked.budget, asked.serve, asked.target
+    reached = {"target": t} if t is not None else {"compute": b}
+    grows = law.status == "supported" and law.variables == TRADED
+    return Decisions(
+        optimum=None if b is None else decide.compute_optimal(law, b, evidence=evidence, level=level),
+        serving=None if s is None else decide.serving_optimal(law, s, level=level, **reached),
+        equal_loss=None if t is None else _trades(law, t, level),
+        growth=decide.growth(law, level=level) if grows else (),
+        next_runs=None if asked.next_cost is None else _batch(law, asked.next_cost, b, level),
+    )
+
+
+def _trades(law: Law, target: float, level: float) -> Contour:
+    """Around the model that is cheapest to train to the target."""
+    cheapest = decide.serving_optimal(law, 0.0, target=target, level=level)
+    n, d = cheapest.params, cheapest.samples
+    if n is None or d is None or not (math.isfinite(n.value) and math.isfinite(d.value)):
+        return Contour(math.nan, math.nan, None, None, decide.FEWER, None, None, (), cheapest.status, cheapest.reason)
+    return decide.equal_loss(law, n.value, d.value, level=level)
+
+
+def _batch(law: Law, cost: float, budget: float | None, level: float) -> Batch:
+    """The next runs of a batch; a law too thin to plan with gets none, and says so."""
+    unit = "FLOP" if len(law.variables) > 1 else law.variables[0]
+    if not law.forms:
+        return Batch("", {}, cost or math.nan, unit, level, (), law.status, law.reason)
+    runs = np.array([p[:-1] for p in law.points])
+    spent = default_cost(law.variables, runs)
+    limit, at = cost or float(spent.max()), {} if budget else _further(law, runs[spent.argmax()])
+    goal: Decision = OptimalParams(budget) if budget else LossAt(at)
+    words = f"the compute-optimal params at {budget:.4g} FLOP" if budget else f"the {law.metric} further out"
+    places = lattice(law, limit)
+    if not len(places):
+        raise UsageError(
+            f"no run within the sizes of the table costs as little as {limit:.4g} {unit}",
+            hint=f"raise the cost; the cheapest run so far cost {spent.min():.4g}",
+        )
+    found = next_runs(law, places, goal, limit, level=level)
+    return Batch(words, at, limit, unit, level, found, law.status, law.reason)
+
+
+def _further(law: Law, largest: Array) -> dict[str, float]:
+    """A run of the largest one's shape at `FURTHER` times its cost."""
+    sized = len(law.variables) - ("unique" in law.variables)
+    return dict(zip(law.variables, map(float, largest * FURTHER ** (1 / sized)), strict=True))
+
+
+__all__ = ["Questions", "answer"]
