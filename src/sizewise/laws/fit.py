@@ -185,7 +185,7 @@ def _judge(
 
 
 def _agrees(test: BackTest) -> bool:
-    """Whether the nearest back-test speaks for the law: its largest setting near the interval, half of all runs inside."""
+    """Whether the nearest back-test speaks for the law: its largest setting near the interval, half of all inside."""
     e = test.predicted
     distance = abs(math.log(test.observed / e.value)) / math.log(e.high / e.value)
     return distance <= 2 and test.covered >= 0.5

@@ -1,8 +1,22 @@
-"""One self-contained page about a study: a leaf that nothing else depends on."""
+"""Self-contained pages about a study or a law: leaves that nothing else depends on."""
 
 from __future__ import annotations
 
-from sizewise.report.collect import collect, write
-from sizewise.report.page import Page, render
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sizewise.report.collect import collect, write
+    from sizewise.report.page import Page, render
+
+_HOMES = {"collect": "collect", "write": "collect", "Page": "page", "render": "page"}
 
 __all__ = ["Page", "collect", "render", "write"]
+
+
+def __getattr__(name: str) -> Any:
+    """Loaded when used: the page of a law needs no study, and a study needs PyTorch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -11,7 +11,9 @@ from sizewise.records import Estimate
 
 MISSING = "–"
 
-Kind = Literal["percent", "points", "latency", "count", "number", "loss", "times", "duration"]
+Kind = Literal["percent", "points", "latency", "count", "number", "loss", "times", "duration", "quantity"]
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,11 @@ class Shown:
 def shown(e: Estimate, kind: Kind) -> Shown:
     """An estimate as the page shows it; the value decides the unit and the decimals of its interval."""
     write, unit = _writer(kind, e.value)
-    exists = math.isfinite(e.low) and math.isfinite(e.high)
+    exists = not (math.isnan(e.low) or math.isnan(e.high))
+    low, high = (write(v) if math.isfinite(v) else "∞" if v > 0 else "-∞" for v in (e.low, e.high))
     return Shown(
         value=write(e.value) + unit if math.isfinite(e.value) else MISSING,
-        interval=f"[{write(e.low)}, {write(e.high)}]" if exists else "",
+        interval=f"[{low}, {high}]" if exists else "",
         note=f"{100 * e.level:.0f}% interval, {e.method}" if exists else e.method,
     )
 
@@ -50,6 +53,7 @@ def _writer(kind: Kind, value: float) -> tuple[Callable[[float], str], str]:
         "loss": (_fixed(value, 4), ""),
         "times": (_fixed(value, 2), " ×"),
         "duration": (_fixed(value, 2), " s"),
+        "quantity": (quantity, ""),
     }
     if kind != "latency":
         return writers[kind]
@@ -83,12 +87,30 @@ def p_value(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.2g}"
 
 
+def quantity(value: float, digits: int = 3) -> str:
+    """A number of any magnitude: 0.348, 5.76k, 3.07G, 1.01·10²¹."""
+    if value == 0 or 1e-3 <= abs(value) < 1e12:
+        return _scaled(value, digits)
+    return power(value, digits) if math.isfinite(value) else MISSING
+
+
+def power(value: float, digits: int = 3) -> str:
+    """A number as a multiple of a power of ten: 3.07·10²¹, 10²¹."""
+    mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
+    raised = "10" + str(int(exponent)).translate(_RAISED)
+    return raised if float(mantissa) == 1 else f"{float(mantissa):g}·{raised}"
+
+
 def short(value: float) -> str:
-    """A count for an axis or a label: 262, 5.8k, 694k, 1.2M."""
+    """A count for an axis or a label: 262, 5.8k, 694k, 1.2M, 3·10²¹."""
+    return power(value) if abs(value) >= 1e12 else _scaled(value, 3)
+
+
+def _scaled(value: float, digits: int) -> str:
     for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= limit:
-            return f"{value / limit:.3g}{unit}"
-    return f"{value:.3g}"
+            return f"{value / limit:.{digits}g}{unit}"
+    return f"{value:.{digits}g}"
 
 
 def size(value: float) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 
 from sizewise.recipe import REFERENCE_WIDTH
 from sizewise.records import (
@@ -19,9 +18,8 @@ from sizewise.records import (
     Run,
 )
 from sizewise.report import classes, figures, law, tables
-from sizewise.report import format as f
 from sizewise.report.answer import groups, headline
-from sizewise.report.svg import glyph
+from sizewise.report.template import part, pour
 
 
 @dataclass(frozen=True)
@@ -77,25 +75,11 @@ class Page:
 
 def render(page: Page) -> str:
     """The page as one HTML document that asks the network for nothing."""
-    from jinja2 import Environment, StrictUndefined
-
-    here = files("sizewise.report")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {
-        "shown": f.shown,
-        "percent": f.percent,
-        "size": f.size,
-        "p_value": f.p_value,
-        "duration": f.duration,
-        "counted": f.counted,
-        "sentence": f.sentence,
-        "glyph": glyph,
-    }
-    template = environment.from_string((here / "page.html.j2").read_text())
-    return template.render(
+    return pour(
+        "page.html.j2",
         page=page,
-        style=(here / "page.css").read_text(),
-        script=(here / "page.js").read_text(),
+        style=part("page.css"),
+        script=part("page.js"),
         headline=headline(page.choice) if page.choice else "",
         groups=groups(page.choice, page.recommended, page.recommendation, page.runs, page.parent),
         methods=figures.METHODS,

@@ -141,6 +141,16 @@ class Chart:
         back = [(x, high) for x, _, high in reversed(points)]
         self.marks.append(f'<polygon class="{style}" points="{self._path([*forth, *back])}"/>')
 
+    def area(self, points: Sequence[Pair], style: str) -> None:
+        """The area inside a closed line."""
+        inside = [(max(min(x, self.x[1]), self.x[0]), y) for x, y in points]
+        self.marks.append(f'<polygon class="{style}" points="{self._path(inside)}"/>')
+
+    def words(self, x: float, y: float, words: str, style: str, anchor: str = "start") -> None:
+        """Words beside a place."""
+        late = {"start": 5, "middle": 0, "end": -5}[anchor]
+        self.marks.append(_text(self.at_x(x) + late, self.at_y(self._inside(y)) + 4, words, style, anchor))
+
     def flag(self, x: float, words: str, style: str, *, foot: float | None = None, row: int = 0) -> None:
         """Words above the plot and a vertical line from them down to `foot`, or to the axis.
 
