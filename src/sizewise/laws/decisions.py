@@ -15,6 +15,9 @@ from sizewise.laws.forecast import LEVEL
 from sizewise.records import Batch, Contour, Decisions, Law
 
 TRADED = ("params", "samples")
+BATCH = 6
+"""Most runs of a batch: after these the law is better fitted again than trusted further."""
+
 FURTHER = 10.0
 """Without a budget the next runs are for the loss of a run of so many times the largest one's cost."""
 
@@ -101,7 +104,7 @@ def _batch(law: Law, cost: float, budget: float | None, level: float) -> Batch:
             f"no run within the sizes of the table costs as little as {limit:.4g} {unit}",
             hint=f"raise the cost; the cheapest run so far cost {spent.min():.4g}",
         )
-    found = next_runs(law, places, goal, limit, level=level)
+    found = next_runs(law, places, goal, limit, level=level, most=BATCH)
     return Batch(words, at, limit, unit, level, found, law.status, law.reason)
 
 

@@ -24,9 +24,9 @@ MOST_LEVERAGE = 0.9
 TIED = 0.98
 """Correlation of log params and log samples above which their trade cannot be told."""
 
-WINDOW = 4.0
+WINDOW = 2.0
 """A form with so many times less weight than the heaviest has no say, since a decision is not an average: weights go by
-squared errors, so it predicts with twice the error (Occam's window, Madigan & Raftery 1994)."""
+squared errors, so it leaves at least twice their variance (Occam's window, Madigan & Raftery 1994)."""
 
 WIDE = 10.0
 """An interval that ends so many times above its beginning does not say what to do."""
