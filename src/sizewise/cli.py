@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -231,6 +232,9 @@ def _fit_arguments(sub: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--draws", type=draws, metavar="N", help="bootstrap resamples; 0 leaves intervals out")
     group.add_argument("--level", type=share, metavar="P", help="coverage of the predictions' intervals (default: 0.9)")
+    group.add_argument(
+        "--report", metavar="FILE", help="write the law, its pictures and decisions as one offline HTML page"
+    )
     group = sub.add_argument_group("decisions", "what to ask the law of a table, each answered with its interval")
     group.add_argument("--budget", type=amount, metavar="FLOP", help="the best size and data for this training compute")
     group.add_argument("--target", type=amount, metavar="LOSS", help="which sizes reach this loss with how much data")
@@ -402,7 +406,7 @@ def _fit(options: argparse.Namespace) -> int:
     return 0 if any(law.status == "supported" for law in laws) else INSUFFICIENT
 
 
-_FIT_OPTIONS = ("count", "predict", "form", "delta", "draws", "level", "budget", "target", "serve", "next")
+_FIT_OPTIONS = ("count", "predict", "form", "delta", "draws", "level", "budget", "target", "serve", "next", "report")
 
 
 def _is_table(given: str, flags: Sequence[str]) -> bool:
@@ -419,8 +423,10 @@ def _fit_table(options: argparse.Namespace) -> int:
     from sizewise.laws.fit import LEVEL
     from sizewise.laws.parameters import DRAWS
 
-    columns = laws.Columns(**{name: getattr(options, name) for name in COLUMNS}, count=options.count)
+    named = {name: column for name in COLUMNS if (column := getattr(options, name))}
+    columns = laws.Columns(**named, count=options.count)
     columns.check()
+    report = _page_file(options.report) if options.report else None
     asked = Questions(options.budget, options.serve, options.target, options.next)
     asked.check(columns.variables)
     evidence = laws.read_table(options.study, columns)
@@ -432,8 +438,34 @@ def _fit_table(options: argparse.Namespace) -> int:
     said = laws.predict(law, points, level=level)
     decided = answer(law, asked, evidence=evidence, level=level)
     records = {"law": law, "predictions": said} | vars(decided)
-    _show(options, records, "\n\n".join([console.law(law, points, said), *console.decisions(decided)]))
+    parts = [console.law(law, points, said), *console.decisions(decided)]
+    if report:
+        from sizewise.report.law_page import LawPage, write_page
+
+        page = LawPage(Path(options.study).name, named, law, evidence, points, said, decided, level, _again(options))
+        write_page(page, report)
+        records["report"] = str(report)
+        parts.append(f"report: {report}")
+    _show(options, records, "\n\n".join(parts))
     return 0 if law.status == "supported" else INSUFFICIENT
+
+
+def _page_file(given: str) -> Path:
+    """Where the page goes, told before the work if it cannot."""
+    path = Path(given)
+    if path.is_dir() or not path.parent.is_dir():
+        raise UsageError(f"{given} cannot be written", hint="name a file, such as law.html, in a folder that exists")
+    return path
+
+
+def _again(options: argparse.Namespace) -> str:
+    """The command that was given."""
+    flags = (*COLUMNS, *_FIT_OPTIONS)
+    given = [(f"--{name}", value) for name in flags if (value := getattr(options, name)) is not None]
+    words = [word for name, value in given for word in (name, value if isinstance(value, str) else f"{value:.12g}")]
+    # No cost of the next runs is the cost of the largest so far, which is kept as 0.
+    words = [word for i, word in enumerate(words) if not (word == "0" and words[i - 1] == "--next")]
+    return shlex.join(["sizewise", "fit", options.study, *words])
 
 
 def _diagnose(options: argparse.Namespace) -> int:

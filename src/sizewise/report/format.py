@@ -15,6 +15,8 @@ Kind = Literal["percent", "points", "latency", "count", "number", "loss", "times
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
+GREEK = {"alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "kappa": "κ", "epsilon": "ε", "lambda": "λ"}
+
 
 @dataclass(frozen=True)
 class Shown:
@@ -131,6 +133,13 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.3g} s"
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def greek(words: str) -> str:
+    """Names of Greek letters as the letters."""
+    for name, letter in GREEK.items():
+        words = words.replace(name, letter)
+    return words
 
 
 def counted(count: int, noun: str) -> str:

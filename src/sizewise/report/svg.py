@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
+from typing import Literal
 
 from sizewise.report.format import short
 
@@ -51,7 +52,7 @@ class Scale:
             found = [v for v in found if self.low * 0.999 <= v <= self.high * 1.001]
             if len(found) >= min(count, 3):
                 return found
-        return found
+        return replace(self, log=False).ticks(count)  # less than a few units: there a logarithm is nearly straight
 
 
 def _round_step(raw: float) -> float:
@@ -146,9 +147,11 @@ class Chart:
         inside = [(max(min(x, self.x[1]), self.x[0]), y) for x, y in points]
         self.marks.append(f'<polygon class="{style}" points="{self._path(inside)}"/>')
 
-    def words(self, x: float, y: float, words: str, style: str, anchor: str = "start") -> None:
-        """Words beside a place."""
-        late = {"start": 5, "middle": 0, "end": -5}[anchor]
+    def words(
+        self, x: float, y: float, words: str, style: str, *, anchor: Literal["start", "end"] = "start", gap: float = 5
+    ) -> None:
+        """Words beside a place, `gap` pixels after it, or before it with the anchor at their end."""
+        late = gap if anchor == "start" else -gap
         self.marks.append(_text(self.at_x(x) + late, self.at_y(self._inside(y)) + 4, words, style, anchor))
 
     def flag(self, x: float, words: str, style: str, *, foot: float | None = None, row: int = 0) -> None:
