@@ -298,6 +298,38 @@ class Law:
 
 
 @dataclasses.dataclass(frozen=True)
+class Link:
+    """A score as a bounded function of loss: score = low + (high - low)/(1 + exp(slope·(loss - midpoint))).
+
+    Attributes:
+        kind: "accuracy" falls with loss, "error" rises with it and is 1 minus an accuracy; parameters are the latter's.
+        parameters: midpoint (nats), slope (1/nats), low and high (shares of examples).
+        draws: what else the parameters may be, (draws, 4), in that order.
+        scatter: standard deviation of scores around the curve beyond that of `examples`, in [0, 1].
+        examples: how many examples a score is a share of; None when unknown, and `scatter` is then all of it.
+        freedom: degrees of freedom of the scatter.
+        box: lowest and highest loss seen.
+        hidden, error, covered: how many runs of the lowest losses were hidden from it, the root mean squared error of
+            their scores as then predicted, and the share of them inside their intervals; NaN without such a test.
+        status: "supported", or why no score is predicted; `reason` is the evidence behind it in one sentence.
+    """
+
+    kind: Literal["accuracy", "error"]
+    parameters: dict[str, Estimate]
+    draws: tuple[tuple[float, ...], ...]
+    scatter: float
+    examples: int | None
+    freedom: float
+    box: tuple[float, float]
+    runs: int
+    hidden: int
+    error: float
+    covered: float
+    status: Literal["supported", "unreliable", "insufficient"]
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
 class OptimalSize:
     """The compute-optimal size by one approach. Where the evidence does not allow it, all is None: see `reason`.
 
@@ -442,6 +474,9 @@ class Finding:
         "validation-limited",
         "saturated",
         "not-enough-evidence",
+        "double-descent",
+        "divergence",
+        "outliers",
     ]
     sentence: str
     evidence: tuple[Estimate, ...]

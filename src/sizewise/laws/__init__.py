@@ -5,6 +5,19 @@ from __future__ import annotations
 from sizewise.laws.evidence import Evidence
 from sizewise.laws.fit import fit, fit_evidence
 from sizewise.laws.forecast import predict
+from sizewise.laws.limits import limits
+from sizewise.laws.link import fit_link, through
 from sizewise.laws.table import Columns, read_points, read_table
 
-__all__ = ["Columns", "Evidence", "fit", "fit_evidence", "predict", "read_points", "read_table"]
+__all__ = [
+    "Columns",
+    "Evidence",
+    "fit",
+    "fit_evidence",
+    "fit_link",
+    "limits",
+    "predict",
+    "read_points",
+    "read_table",
+    "through",
+]
