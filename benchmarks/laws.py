@@ -202,7 +202,8 @@ def runs(options: argparse.Namespace) -> dict[str, Any]:
             )
     by = {f: [r for r in rows if r["factor"] == f] for f in HIDDEN}
     means = {
-        f: {k: float(np.mean([r[k] for r in some])) for k in ("covered", "half_width", "miss")} for f, some in by.items()
+        f: {k: float(np.mean([r[k] for r in some])) for k in ("covered", "half_width", "miss")}
+        for f, some in by.items()
     }
     return {"means": means, "rows": rows}
 
