@@ -31,6 +31,9 @@ SPARE = 5
 MATTERS = 0.005
 """Relative rise below which a curve counts as flat."""
 
+ALIKE = math.log(1.1)
+"""Runs closer than this are of one size: what sets them apart is something else, such as their shape."""
+
 MEDIAN = math.pi / 2
 """Variance of a median over that of a mean."""
 
@@ -245,7 +248,7 @@ def _named(s: _Slice, rise: _Rise, noise: float, threshold: float, evidence: Evi
     """
     gap, error = _contrasts(s.middle[None], s.weight, rise.window)
     size, reach = float(gap[0, rise.start, rise.end]), noise * float(error[rise.start, rise.end]) * threshold
-    if size < MATTERS:
+    if size < MATTERS or s.at[rise.end] - s.at[rise.start] < ALIKE:
         return None
     after = -gap[0, rise.end, rise.end + rise.window :]  # how far later windows lie below the peak
     clear = after > threshold * noise * error[rise.end, rise.end + rise.window :]
