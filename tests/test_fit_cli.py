@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -162,12 +163,11 @@ def test_a_loss_that_no_model_reaches_has_no_answer(real: Path) -> None:
 
 
 def test_a_law_of_one_variable_plans_its_next_runs(runs: Path, tmp_path: Path) -> None:
-    table = tmp_path / "sizes.csv"
-    rows = [
-        f"{n:.4g},{(2 + 300 * n**-0.3) * (1 + 0.002 * (-1) ** i)}" for i, n in enumerate(np.geomspace(1e5, 1e9, 12))
-    ]
+    table, rng = tmp_path / "sizes.csv", np.random.default_rng(0)
+    n = np.geomspace(1e5, 1e9, 12)
+    rows = [f"{a:.4g},{y}" for a, y in zip(n, (2 + 300 * n**-0.3) * np.exp(0.02 * rng.normal(size=12)), strict=True)]
     table.write_text("\n".join(["params,loss", *rows]))
-    result = call("fit", table, "--params", "params", "--loss", "loss", "--next")
+    result = call("fit", table, "--params", "params", "--loss", "loss", "--form", "power+floor", "--next")
     assert result.returncode == 0, result.stderr
     assert "next runs for the loss further out, 1e+10 params, at most 1e+09 params together" in result.stdout
     assert "ten times the compute" not in result.stdout
@@ -190,6 +190,18 @@ def test_a_refused_law_decides_nothing(tmp_path: Path) -> None:
         record = json.loads(call("fit", path, *COLUMNS, *ASKED, "--json").stdout)
         assert record["optimum"]["params"] is record["serving"]["params"] is record["equal_loss"]["rate"] is None
         assert record["growth"] == []
+
+
+def test_next_runs_that_would_decide_nothing_are_not_named(tmp_path: Path) -> None:
+    """Sizes that all have one loss: no run puts the best size for the budget anywhere."""
+    table = tmp_path / "flat.csv"
+    rng = np.random.default_rng(1)
+    n, d = (a.ravel() for a in np.meshgrid(np.geomspace(1e6, 1e9, 6), np.geomspace(1e8, 1e11, 6)))
+    rows = [f"{a},{b},{2 * np.exp(1e-3 * e)}" for a, b, e in zip(n, d, rng.normal(size=36), strict=True)]
+    table.write_text("\n".join(["params,tokens,loss", *rows]))
+    result = call("fit", table, *COLUMNS, "--budget", "1e8", "--next")
+    assert result.returncode == 3, result.stderr
+    assert re.search(r"next runs: insufficient\n(no runs|none of the law's forms)", result.stdout), result.stdout
 
 
 def test_thin_evidence_is_exit_3(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import pytest
 
 from sizewise import laws
 from sizewise.laws.decisions import Questions, answer
+from sizewise.records import Estimate
+from sizewise.report import format as f
 from sizewise.report import law_figures as figures
 from sizewise.report.law_page import LawPage, render
 from tests.test_cli import call, refused
@@ -192,7 +195,7 @@ def test_names_cannot_break_the_page(tmp_path: Path) -> None:
     rows = [f"{a},{2 + 300 * a**-0.3}" for a in n] + [f"{hostile.replace(chr(34), chr(39))},2"]
     table.write_text("\n".join([f'"{hostile.replace(chr(34), chr(34) * 2)}",loss', *rows]))
     page = page_of(table, laws.Columns(params=hostile, loss="loss"))
-    html = render(LawPage(hostile, *(getattr(page, f) for f in list(page.__dataclass_fields__)[1:])))
+    html = render(LawPage(hostile, *(getattr(page, field) for field in list(page.__dataclass_fields__)[1:])))
     assert "<script>alert" not in html
     text = "".join(read(html).words)
     assert f"column {hostile}" in text
@@ -205,6 +208,19 @@ def test_many_runs_are_thinned_but_no_outlier_is_lost(tmp_path: Path) -> None:
     assert len(subject.y) <= figures.MOST_DRAWN + 1
     assert subject.outliers.any()
     assert len(render(page)) < 400_000
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(0.348, "0.348"), (999_999.6, "1M"), (5.76e3, "5.76k"), (3.07e9, "3.07G"), (1e21, "10²¹"), (-2.5e-7, "-2.5·10⁻⁷")],
+)
+def test_quantities_of_any_magnitude_are_short(value: float, words: str) -> None:
+    assert f.quantity(value) == words
+
+
+def test_an_open_interval_is_not_hidden() -> None:
+    shown = f.shown(Estimate(3e9, 1e9, math.inf, 0.9, "draws", 5), "quantity")
+    assert f"{shown.value} {shown.interval}" == "3G [1G, ∞]"
 
 
 def test_the_command_writes_it(shared_data: Path, tmp_path: Path) -> None:

@@ -42,9 +42,6 @@ PLAIN_SECONDS = 10.0
 MOST_PREDICTIONS = 40
 """Rows of predictions on the screen; JSON has all."""
 
-MOST_RUNS = 20
-"""Rows of next runs on the screen; JSON has all."""
-
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns aligned to the right, the first to the left."""
@@ -308,12 +305,10 @@ def _next_runs(b: Batch) -> str:
             f"{run.width:.3g}",
             f"{run.removed:.0%}",
         )
-        for i, run in enumerate(b.runs[:MOST_RUNS], 1)
+        for i, run in enumerate(b.runs, 1)
     ]
     header = ("run", *b.runs[0].at, "seed", b.unit, f"width of its {b.level:.0%} interval, log", "narrower by")
-    more = len(b.runs) - len(rows)
-    tail = f"\nand {more:,} more: --json has them all" if more else ""
-    return f"{_headed(head, b.status, b.reason)}\n{table(header, rows)}{tail}"
+    return f"{_headed(head, b.status, b.reason)}\n{table(header, rows)}"
 
 
 def _made(e: Estimate) -> str:

@@ -18,6 +18,9 @@ TRADED = ("params", "samples")
 BATCH = 6
 """Most runs of a batch: after these the law is better fitted again than trusted further."""
 
+LEAST_GAIN = 0.01
+"""A batch that narrows the decision's interval by a smaller share is not worth making."""
+
 FURTHER = 10.0
 """Without a budget the next runs are for the loss of a run of so many times the largest one's cost."""
 
@@ -104,7 +107,13 @@ def _batch(law: Law, cost: float, budget: float | None, level: float) -> Batch:
             f"no run within the sizes of the table costs as little as {limit:.4g} {unit}",
             hint=f"raise the cost; the cheapest run so far cost {spent.min():.4g}",
         )
-    found = next_runs(law, places, goal, limit, level=level, most=BATCH)
+    try:
+        found = next_runs(law, places, goal, limit, level=level, most=BATCH)
+    except UsageError as error:  # these runs say too little about the decision, which is no mistake of the question
+        return Batch(words, at, limit, unit, level, (), "insufficient", error.message)
+    if not found or found[-1].removed < LEAST_GAIN:
+        why = f"no runs for {limit:.4g} {unit} together would make {words} much surer"
+        return Batch(words, at, limit, unit, level, (), "insufficient", why)
     return Batch(words, at, limit, unit, level, found, law.status, law.reason)
 
 

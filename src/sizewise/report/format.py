@@ -109,6 +109,7 @@ def short(value: float) -> str:
 
 
 def _scaled(value: float, digits: int) -> str:
+    value = float(f"{value:.{digits}g}")  # first, so that 999,999 is 1M and not 1,000k
     for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= limit:
             return f"{value / limit:.{digits}g}{unit}"

@@ -301,18 +301,18 @@ def residuals(subject: Subject) -> str:
     """How far each run lies from the law, against how large it is; outliers by their row in the table."""
     off = subject.y / subject.mean(subject.x) - 1
     shown = np.clip(off, *_bounds(off))
-    usual = _usual(subject)
+    low, high = _usual(subject)
     chart = Chart(
         "Residuals against size",
         span(list(map(float, subject.cost)), log=True),
-        span([*map(float, shown), -usual, usual], pad=0.12),
+        span([*map(float, shown), low, high], pad=0.12),
         subject.cost_name,
         "measured / law - 1",
         log_x=True,
         percent_y=True,
         left=56,
     )
-    chart.band([(x, -usual, usual) for x in chart.x], "band")
+    chart.band([(x, low, high) for x in chart.x], "band")
     chart.across(0.0, *chart.x, "zero")
     subject.draw_runs(chart, subject.cost, shown, subject.shade)
     right = math.sqrt(chart.x[0] * chart.x[1])
@@ -340,11 +340,12 @@ def _bounds(off: Array) -> Pair:
     return -max(3 * middle, 1e-3), max(3 * middle, 1e-3)
 
 
-def _usual(subject: Subject) -> float:
-    """Half the width that holds so many single runs around a law known exactly."""
+def _usual(subject: Subject) -> Pair:
+    """Where so many single runs would lie around a law known exactly, as shares of it."""
     from scipy.special import stdtrit
 
-    return math.expm1(float(stdtrit(subject.law.freedom, 0.5 + subject.level / 2)) * subject.law.scatter)
+    half = float(stdtrit(subject.law.freedom, 0.5 + subject.level / 2)) * subject.law.scatter
+    return math.expm1(-half), math.expm1(half)
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,6 @@ from sizewise.store import write_atomic
 MOST_PREDICTIONS = 200
 """Rows of predictions on the page; the JSON of the same command has all."""
 
-MOST_RUNS = 20
-
 
 @dataclass(frozen=True)
 class LawPage:
@@ -71,7 +69,6 @@ def render(page: LawPage) -> str:
         subject=subject,
         far=figures.FURTHER,
         shown=list(zip(page.points, page.predictions, strict=True))[:MOST_PREDICTIONS],
-        next_runs=page.decisions.next_runs.runs[:MOST_RUNS] if page.decisions.next_runs else (),
         ways={"compute": "along the optimal path", "params": "as parameters alone", "samples": "as samples alone"},
         left_out=[("left out", e) for e in law.excluded] + [("outliers", e) for e in law.outliers],
         **_figures(subject),
