@@ -41,7 +41,16 @@ def test_json_holds_the_law_and_predictions_in_order(runs: Path, points: Path) -
     result = call("fit", runs, *COLUMNS, "--predict", points, "--json")
     assert result.returncode == 0, result.stderr
     record = json.loads(result.stdout)
-    assert record.keys() == {"law", "predictions", "optimum", "serving", "equal_loss", "growth", "next_runs"}
+    assert record.keys() == {
+        "law",
+        "predictions",
+        "findings",
+        "optimum",
+        "serving",
+        "equal_loss",
+        "growth",
+        "next_runs",
+    }
     assert record["law"]["status"] == "supported"
     assert record["law"]["runs"] == 48
     far, near = record["predictions"]

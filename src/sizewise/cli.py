@@ -437,8 +437,9 @@ def _fit_table(options: argparse.Namespace) -> int:
     level = options.level or LEVEL
     said = laws.predict(law, points, level=level)
     decided = answer(law, asked, evidence=evidence, level=level)
-    records = {"law": law, "predictions": said} | vars(decided)
-    parts = [console.law(law, points, said), *console.decisions(decided)]
+    limits = laws.limits(law, evidence)
+    records = {"law": law, "predictions": said, "findings": limits} | vars(decided)
+    parts = [console.law(law, points, said), console.limits(limits), *console.decisions(decided)]
     if report:
         from sizewise.report.law_page import LawPage, write_page
 
@@ -446,7 +447,7 @@ def _fit_table(options: argparse.Namespace) -> int:
         write_page(page, report)
         records["report"] = str(report)
         parts.append(f"report: {report}")
-    _show(options, records, "\n\n".join(parts))
+    _show(options, records, "\n\n".join(filter(None, parts)))
     return 0 if law.status == "supported" else INSUFFICIENT
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 PLAIN_SECONDS = 10.0
 """Seconds between progress lines when stderr is not a terminal."""
 
+
+TEXT_WIDTH = 120
 
 MOST_PREDICTIONS = 40
 """Rows of predictions on the screen; JSON has all."""
@@ -342,6 +345,16 @@ def _listed(words: Sequence[str]) -> str:
 
 def findings(found: Sequence[Finding]) -> str:
     return "\n".join(f"{f.code}: {f.sentence}\n  next: {f.next_step}" for f in found) or "nothing limits these models"
+
+
+def limits(found: Sequence[Finding]) -> str:
+    """Findings about a table of runs, wrapped: they name rows. Outliers are named with the evidence."""
+    return "\n".join(
+        textwrap.fill(line, TEXT_WIDTH, subsequent_indent="  ", initial_indent=indent)
+        for f in found
+        if f.code != "outliers"
+        for indent, line in (("", f"{f.code}: {f.sentence}"), ("  ", f"next: {f.next_step}"))
+    )
 
 
 def choice(c: Choice) -> str:
