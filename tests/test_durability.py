@@ -24,8 +24,8 @@ SWEEP = ["train", "digits", "--widths", "2,4,8,12", "--seeds", "3", "--epochs", 
 KILLS = 8
 
 
-def start(out: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "sizewise.cli", *SWEEP, "--out", str(out)]
+def start(out: Path, *flags: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "sizewise.cli", *SWEEP, "--out", str(out), *flags]
     return subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -123,7 +123,7 @@ def test_a_worker_that_dies_costs_its_trial_a_new_start_and_nothing_else(tmp_pat
 
 
 def test_an_interrupt_ends_quietly_and_says_how_to_go_on(tmp_path: Path) -> None:
-    process = start(tmp_path / "study")
+    process = start(tmp_path / "study", "--epochs", "500")  # so long that it cannot end before it is interrupted
     deadline = time.monotonic() + 60
     while not list((tmp_path / "study").glob("trials/*")) and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -323,7 +323,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _run_stages(space: Workspace, listener: Listener, options: argparse.Namespace) -> int:
     from sizewise import choose, console
-    from sizewise.report.collect import write
+    from sizewise.report.study_page import write
 
     listener.stage(f"plan {space.task.name}: {len(space.task.train.y):,} training samples")
     plan = space.plan()
@@ -515,7 +515,7 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from sizewise.report.collect import write
+    from sizewise.report.study_page import write
 
     with _opened(options) as space:
         path = write(space)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sizewise.report.collect import collect, write
     from sizewise.report.page import Page, render
+    from sizewise.report.study_page import collect, write
 
-_HOMES = {"collect": "collect", "write": "collect", "Page": "page", "render": "page"}
+_HOMES = {"collect": "study_page", "write": "study_page", "Page": "page", "render": "page"}
 
 __all__ = ["Page", "collect", "render", "write"]
 
