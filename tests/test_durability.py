@@ -123,7 +123,7 @@ def test_a_worker_that_dies_costs_its_trial_a_new_start_and_nothing_else(tmp_pat
 
 
 def test_an_interrupt_ends_quietly_and_says_how_to_go_on(tmp_path: Path) -> None:
-    process = start(tmp_path / "study", "--epochs", "500")  # so long that it cannot end before it is interrupted
+    process = start(tmp_path / "study", "--epochs", "100")  # so long that it cannot end before it is interrupted
     deadline = time.monotonic() + 60
     while not list((tmp_path / "study").glob("trials/*")) and time.monotonic() < deadline:
         time.sleep(0.1)
