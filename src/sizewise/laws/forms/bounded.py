@@ -87,23 +87,19 @@ class Bounded(Form):
         moved[:, 2] -= theta[:, 3] * by[0]
         return moved
 
+    @property
+    def logs(self) -> tuple[int, ...]:
+        return 0, 1, 2, 4
+
     def natural(self, theta: Array) -> Array:
-        floor = np.exp(theta[:, 0])
-        return np.stack(
-            [floor, floor + np.exp(theta[:, 1]), np.exp(theta[:, 2]), theta[:, 3], np.exp(theta[:, 4])], axis=1
-        )
+        natural = super().natural(theta)
+        natural[:, 1] += natural[:, 0]
+        return natural
 
     def theta(self, natural: Array) -> Array:
-        return np.stack(
-            [
-                np.log(natural[:, 0]),
-                np.log(natural[:, 1] - natural[:, 0]),
-                np.log(natural[:, 2]),
-                natural[:, 3],
-                np.log(natural[:, 4]),
-            ],
-            axis=1,
-        )
+        above = natural.copy()
+        above[:, 1] -= natural[:, 0]
+        return super().theta(above)
 
 
 def _log_sigmoid(v: Array) -> Array:

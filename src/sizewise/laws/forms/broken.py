@@ -92,17 +92,9 @@ class Broken(Form):
         moved[:, 4::3] -= by[0]
         return moved
 
-    def natural(self, theta: Array) -> Array:
-        natural = theta.copy()
-        logs = [0, 1, *range(4, theta.shape[1], 3), *range(5, theta.shape[1], 3)]
-        natural[:, logs] = np.exp(theta[:, logs])
-        return natural
-
-    def theta(self, natural: Array) -> Array:
-        theta = natural.copy()
-        logs = [0, 1, *range(4, natural.shape[1], 3), *range(5, natural.shape[1], 3)]
-        theta[:, logs] = np.log(natural[:, logs])
-        return theta
+    @property
+    def logs(self) -> tuple[int, ...]:
+        return 0, 1, *range(4, 3 + 3 * self.breaks, 3), *range(5, 3 + 3 * self.breaks, 3)
 
 
 @cache

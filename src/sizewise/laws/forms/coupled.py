@@ -70,15 +70,9 @@ class Coupled(Form):
         moved[:, 2] -= theta[:, 4] * by[1]
         return moved
 
-    def natural(self, theta: Array) -> Array:
-        natural = theta.copy()
-        natural[:, [0, 1, 2, 5]] = np.exp(theta[:, [0, 1, 2, 5]])
-        return natural
-
-    def theta(self, natural: Array) -> Array:
-        theta = natural.copy()
-        theta[:, [0, 1, 2, 5]] = np.log(natural[:, [0, 1, 2, 5]])
-        return theta
+    @property
+    def logs(self) -> tuple[int, ...]:
+        return 0, 1, 2, 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,8 +119,6 @@ class Kaplan(Form):
         moved[:, 1] -= np.exp(theta[:, 3]) * by[1]
         return moved
 
-    def natural(self, theta: Array) -> Array:
-        return np.concatenate([np.exp(theta[:, :2]), theta[:, 2:3], np.exp(theta[:, 3:])], axis=1)
-
-    def theta(self, natural: Array) -> Array:
-        return np.concatenate([np.log(natural[:, :2]), natural[:, 2:3], np.log(natural[:, 3:])], axis=1)
+    @property
+    def logs(self) -> tuple[int, ...]:
+        return 0, 1, 3

@@ -78,10 +78,19 @@ class Form(ABC):
     def shifted(self, theta: Array, by: Array) -> Array:
         """The theta whose value at x - by is that of `theta` at x. Shape (rows, parameters)."""
 
+    @property
     @abstractmethod
+    def logs(self) -> tuple[int, ...]:
+        """Columns of theta that hold logarithms of what people write."""
+
     def natural(self, theta: Array) -> Array:
         """The parameters as people write them, for example E for theta's log E."""
+        natural, logs = theta.copy(), list(self.logs)
+        natural[:, logs] = np.exp(theta[:, logs])
+        return natural
 
-    @abstractmethod
     def theta(self, natural: Array) -> Array:
         """The inverse of `natural`."""
+        theta, logs = natural.copy(), list(self.logs)
+        theta[:, logs] = np.log(natural[:, logs])
+        return theta

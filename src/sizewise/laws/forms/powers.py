@@ -143,13 +143,9 @@ class SumOfPowers(Form):
                 moved[:, k] -= theta[:, exponent] * by[variable]
         return moved
 
-    def natural(self, theta: Array) -> Array:
-        k = len(self.terms)
-        return np.concatenate([np.exp(theta[:, :k]), theta[:, k:]], axis=1)
-
-    def theta(self, natural: Array) -> Array:
-        k = len(self.terms)
-        return np.concatenate([np.log(natural[:, :k]), natural[:, k:]], axis=1)
+    @property
+    def logs(self) -> tuple[int, ...]:
+        return tuple(range(len(self.terms)))
 
 
 def _nonnegative(normal: Array, right: Array, constant: float) -> tuple[Array, Array]:

@@ -74,12 +74,6 @@ class Repeated(Form):
         moved[:, 2] -= theta[:, 4] * by[2]
         return moved
 
-    def natural(self, theta: Array) -> Array:
-        natural = theta.copy()
-        natural[:, [0, 1, 2, 5]] = np.exp(theta[:, [0, 1, 2, 5]])
-        return natural
-
-    def theta(self, natural: Array) -> Array:
-        theta = natural.copy()
-        theta[:, [0, 1, 2, 5]] = np.log(natural[:, [0, 1, 2, 5]])
-        return theta
+    @property
+    def logs(self) -> tuple[int, ...]:
+        return 0, 1, 2, 5
