@@ -6,6 +6,10 @@ from math import prod
 
 from torch import nn
 
+from sizewise.records import Signature
 
-def build(width: int, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
-    return nn.Sequential(nn.Flatten(), nn.Linear(prod(input_shape), width), nn.ReLU(), nn.Linear(width, outputs))
+
+def build(width: int, task: Signature) -> nn.Module:
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(prod(task.input_shape), width), nn.ReLU(), nn.Linear(width, task.outputs)
+    )

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sizewise import laws, stats
+from sizewise import laws, stats, words
 from sizewise.errors import BudgetError, UsageError
 from sizewise.paired import compare_runs, median_run
-from sizewise.records import Budget, Choice, Comparison, Estimate, Law, NextRun, Run
+from sizewise.records import Budget, Choice, Comparison, Estimate, Law, Metric, NextRun, Run
 from sizewise.store import Store
 
 Sizes = Mapping[int, Sequence[Run]]
@@ -40,7 +39,6 @@ class Walk:
 
 def choose(
     sizes: Sizes,
-    y: NDArray[np.int64],
     store: Store,
     *,
     margin: float = 0.005,
@@ -56,8 +54,7 @@ def choose(
 
     Args:
         sizes: runs of the sweep by width; same recipe, whole training split, same seeds.
-        y: validation labels, shape (examples,).
-        margin: accuracy in (0, 1) that may be given up.
+        margin: score that may be given up, in the metric's unit.
         budget: `max_params` and `max_train_seconds` exclude widths; `min_score` must be reached.
 
     Raises:
@@ -69,19 +66,21 @@ def choose(
     allowed = [w for w in widths if _affordable(sizes[w], budget)]
     if not allowed:
         raise BudgetError(_unaffordable(sizes, budget), hint="raise the budget, or add smaller widths to the sweep")
-    comparisons = {w: _hardest(sizes, y, store, w, allowed, margin) for w in reversed(allowed[:-1])}
+    comparisons = {w: _hardest(sizes, store, w, allowed, margin) for w in reversed(allowed[:-1])}
     walk = _walk(allowed[-1], comparisons, margin)
-    scores = {w: stats.mean(np.array([run.validation.accuracy for run in sizes[w]])) for w in widths}
-    least = (budget and budget.min_score) or 0.0
-    chosen = min([w for w in walk.passed if scores[w].value >= least] or walk.passed)
-    best, reference = (max(group, key=lambda w: (scores[w].value, w)) for group in (widths, allowed))
+    metric = sizes[widths[0]][0].validation.metric
+    scores = {w: stats.mean(np.array([run.validation.score for run in sizes[w]])) for w in widths}
+    enough = {w: _reaches(scores[w], metric, budget) for w in widths}
+    chosen = min([w for w in walk.passed if enough[w]] or walk.passed)
+    best, reference = (max(group, key=lambda w: (metric.gain(scores[w].value, 0), w)) for group in (widths, allowed))
     status, params = _status(walk, widths[-1]), sizes[chosen][0].params
-    name = f"Width {chosen} ({params:,} parameters, {scores[chosen].value:.2%} validation accuracy)"
+    name = f"Width {chosen} ({params:,} parameters, {words.validated(scores[chosen].value, metric)})"
     return Choice(
         width=chosen,
         params=params,
         status=status,
-        sentence=_sentence(name, status, comparisons.get(chosen), walk, margin),
+        sentence=_sentence(name, status, comparisons.get(chosen), walk, words.amount(margin, metric)),
+        metric=metric,
         margin=margin,
         score=scores[chosen],
         predicted=_predicted(error_law, params),
@@ -91,8 +90,8 @@ def choose(
             *_boundary(walk, margin),
             *_unseen(comparisons.get(chosen), margin),
             *_excluded([w for w in widths if w not in allowed]),
-            *(() if best in allowed else _forgone(_compare(sizes, y, store, best, chosen))),
-            *_too_low(scores, [w for w in walk.passed if w <= chosen], least),
+            *(() if best in allowed else _forgone(_compare(sizes, store, best, chosen))),
+            *_too_low(scores, [w for w in walk.passed if w <= chosen and not enough[w]], metric, budget),
         ),
         next_run=_next_run(walk.stop, sizes, margin) if walk.stop and walk.open else None,
         run=median_run(sizes[chosen]).trial.key,
@@ -100,8 +99,12 @@ def choose(
 
 
 def meets_min_score(choice: Choice, budget: Budget | None) -> bool:
-    """Whether the chosen width's mean validation accuracy reaches the budget's minimum."""
-    return budget is None or budget.min_score is None or choice.score.value >= budget.min_score
+    """Whether the chosen width's mean validation score is as good as the budget asks."""
+    return _reaches(choice.score, choice.metric, budget)
+
+
+def _reaches(score: Estimate, metric: Metric, budget: Budget | None) -> bool:
+    return budget is None or budget.min_score is None or metric.gain(score.value, budget.min_score) >= 0
 
 
 def _check_seeds(sizes: Sizes) -> None:
@@ -123,15 +126,13 @@ def _label(width: int) -> str:
     return f"width {width}"
 
 
-def _compare(sizes: Sizes, y: NDArray[np.int64], store: Store, a: int, b: int) -> Comparison:
-    return compare_runs(store, y, (_label(a), sizes[a]), (_label(b), sizes[b]))
+def _compare(sizes: Sizes, store: Store, a: int, b: int) -> Comparison:
+    return compare_runs(store, (_label(a), sizes[a]), (_label(b), sizes[b]))
 
 
-def _hardest(
-    sizes: Sizes, y: NDArray[np.int64], store: Store, width: int, allowed: Sequence[int], margin: float
-) -> Comparison:
+def _hardest(sizes: Sizes, store: Store, width: int, allowed: Sequence[int], margin: float) -> Comparison:
     """The comparison with a larger width that decides: one that shows it to be worse, or else the least favourable."""
-    found = (_compare(sizes, y, store, width, larger) for larger in allowed if larger > width)
+    found = (_compare(sizes, store, width, larger) for larger in allowed if larger > width)
     return min(found, key=lambda c: (c.difference.high >= -margin, c.difference.low))
 
 
@@ -154,22 +155,20 @@ def _status(walk: Walk, largest: int) -> Status:
     return "extrapolated" if walk.passed[0] == largest else "supported"
 
 
-def _sentence(name: str, status: Status, hardest: Comparison | None, walk: Walk, margin: float) -> str:
+def _sentence(name: str, status: Status, hardest: Comparison | None, walk: Walk, margin: str) -> str:
     if hardest is not None:
         d = hardest.difference
         return (
-            f"{name} is not worse than any larger size by more than {points(margin)}: against the strongest, "
-            f"{hardest.b} ({hardest.b_params:,} parameters), the difference is {_interval(d)} over {d.n} seeds."
+            f"{name} is not worse than any larger size by more than {margin}: against the strongest, "
+            f"{hardest.b} ({hardest.b_params:,} parameters), the difference is {_interval(hardest)} over {d.n} seeds."
         )
     if walk.stop is None or len(walk.passed) > 1:
         return f"{name} is the only size that meets the budget."
     if status == "undetermined":
-        return (
-            f"Undetermined: {name} is the largest, and whether {walk.stop.a} is within {points(margin)} of it is open."
-        )
+        return f"Undetermined: {name} is the largest, and whether {walk.stop.a} is within {margin} of it is open."
     if status == "extrapolated":
-        return f"{name} is the largest trained, and accuracy was still rising: a larger one may be better."
-    return f"{name} is the smallest that does the job: the next, {walk.stop.a}, loses more than {points(margin)}."
+        return f"{name} is the largest trained, and still better than the one before: a larger one may be better."
+    return f"{name} is the smallest that does the job: the next, {walk.stop.a}, loses more than {margin}."
 
 
 def _boundary(walk: Walk, margin: float) -> Iterator[str]:
@@ -178,21 +177,23 @@ def _boundary(walk: Walk, margin: float) -> Iterator[str]:
         yield "no smaller size was trained; one might do the job as well"
     elif walk.open:
         yield (
-            f"{walk.stop.a} is neither shown to be within {points(margin)} of {walk.stop.b} nor shown to be worse: "
-            f"{_interval(walk.stop.difference)}"
+            f"{walk.stop.a} is neither shown to be within {_amount(margin, walk.stop)} of {walk.stop.b} nor shown to "
+            f"be worse: {_interval(walk.stop)}"
         )
     else:
-        d = walk.stop.difference
-        yield f"{walk.stop.a} is worse than {walk.stop.b} by more than {points(margin)}: {_interval(d)}"
+        yield (
+            f"{walk.stop.a} is worse than {walk.stop.b} by more than {_amount(margin, walk.stop)}: "
+            f"{_interval(walk.stop)}"
+        )
 
 
 def _unseen(comparison: Comparison | None, margin: float) -> Iterator[str]:
     if comparison is not None:
         p = comparison.population
-        doubt = f": this validation split alone cannot rule out a loss above {points(margin)}"
+        doubt = f": this validation split alone cannot rule out a loss above {_amount(margin, comparison)}"
         yield (
-            "for unseen examples too, not only for new training runs, the difference lies in "
-            f"[{100 * p.low:+.2f}, {100 * p.high:+.2f}] points{'' if p.low > -margin else doubt}"
+            "for unseen examples too, not only for new training runs, the difference is "
+            f"{words.difference(p, comparison.metric)}{'' if p.low > -margin else doubt}"
         )
 
 
@@ -202,18 +203,28 @@ def _excluded(widths: Sequence[int]) -> Iterator[str]:
 
 
 def _forgone(comparison: Comparison) -> Iterator[str]:
-    yield f"without the budget, {comparison.a} would gain {_interval(comparison.difference)}"
+    yield f"without the budget, {comparison.a} would gain {_interval(comparison)}"
 
 
-def _too_low(scores: Mapping[int, Estimate], widths: Sequence[int], least: float) -> Iterator[str]:
+def _too_low(
+    scores: Mapping[int, Estimate], widths: Sequence[int], metric: Metric, budget: Budget | None
+) -> Iterator[str]:
     """Widths that are good enough for the margin and not for the minimum score."""
     for width in widths:
-        if (score := scores[width].value) < least:
-            yield f"{_label(width)} has a validation accuracy of {score:.2%}, below the {least:.2%} asked for"
+        assert budget is not None
+        assert budget.min_score is not None
+        yield (
+            f"{_label(width)} has a validation {metric.name} of {words.score(scores[width].value, metric)}, and "
+            f"{words.score(budget.min_score, metric)} is asked for"
+        )
 
 
-def _interval(e: Estimate) -> str:
-    return f"{100 * e.value:+.2f} [{100 * e.low:+.2f}, {100 * e.high:+.2f}] points"
+def _interval(c: Comparison) -> str:
+    return words.difference(c.difference, c.metric)
+
+
+def _amount(margin: float, c: Comparison) -> str:
+    return words.amount(margin, c.metric)
 
 
 def _next_run(question: Comparison, sizes: Sizes, margin: float) -> NextRun:
@@ -225,7 +236,7 @@ def _next_run(question: Comparison, sizes: Sizes, margin: float) -> NextRun:
     by_label = {_label(width): (width, runs) for width, runs in sizes.items()}
     (width, runs), (rival, rivals) = by_label[question.a], by_label[question.b]
     seconds = more * sum(float(np.mean([run.seconds for run in group])) for group in (runs, rivals))
-    why = f"whether {question.a} is within {points(margin)} of {question.b} is open"
+    why = f"whether {question.a} is within {_amount(margin, question)} of {question.b} is open"
     return NextRun((width, rival), more, seconds, why)
 
 
@@ -244,8 +255,3 @@ def _unaffordable(sizes: Sizes, budget: Budget | None) -> str:
     return (
         f"the smallest size has {smallest[0].params:,} parameters and trains in {seconds:.1f} s; the budget is {limits}"
     )
-
-
-def points(share: float) -> str:
-    """An accuracy difference in points, for a sentence."""
-    return f"{100 * share:g} points"

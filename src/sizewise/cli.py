@@ -145,17 +145,20 @@ FLAGS: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "weight-decay": ("recipe.weight_decay", float, "weight decay"),
     "schedule": ("recipe.schedule", str, "constant or cosine"),
     "loss": ("recipe.loss", str, "cross_entropy or mse"),
+    "label-smoothing": ("recipe.label_smoothing", float, "share of the target spread over all classes"),
+    "clip": ("recipe.clip", float, "largest norm of the gradient; 0 is off"),
     "patience": ("recipe.patience", int, "stop after this many epochs without improvement; 0 is off"),
-    "margin": ("margin", float, "accuracy that may be given up for a smaller size; 0.005 is half a point"),
+    "metric": ("metric", str, "the score that sizes are chosen by, such as accuracy, F1 or AUROC"),
+    "margin": ("margin", float, "score that may be given up for a smaller size; of accuracy, 0.005 is half a point"),
     "max-params": ("budget.max_params", count, "most parameters, such as 50k"),
     "max-latency-ms": ("budget.max_latency_ms", float, "longest p50 latency of one request"),
     "max-size": ("budget.max_size_bytes", size, "most bytes on disk, such as 200kB"),
     "max-memory": ("budget.max_memory_bytes", size, "most memory of a serving process, such as 100MB"),
     "max-train-time": ("budget.max_train_seconds", duration, "longest training of one model"),
-    "min-score": ("budget.min_score", float, "least validation accuracy, in [0, 1]"),
+    "min-score": ("budget.min_score", float, "validation score to reach; an accuracy is in [0, 1]"),
     "methods": ("compress.methods", words, "what compress tries: prune,distil,int8"),
     "goal": ("compress.goal", str, "what to ship is best at: throughput, latency, size or memory"),
-    "max-drop": ("compress.max_drop", float, "accuracy compression may lose; 0.003 is 0.3 points"),
+    "max-drop": ("compress.max_drop", float, "score compression may lose; of accuracy, 0.003 is 0.3 points"),
     "threads": ("target.threads", int, "threads the shipped model may use"),
 }
 """Flag name: (key in study.toml, parser of its value, help)."""
@@ -325,7 +328,7 @@ def _run_stages(space: Workspace, listener: Listener, options: argparse.Namespac
     from sizewise import choose, console
     from sizewise.report.study_page import write
 
-    listener.stage(f"plan {space.task.name}: {len(space.task.train.y):,} training samples")
+    listener.stage(f"plan {space.task.name}: {len(space.task.train):,} training samples")
     plan = space.plan()
     print(console.plan(plan), file=sys.stderr)
     listener.stage(f"train {len(plan.trials) + len(plan.probes)} trials into {space.store.root}")

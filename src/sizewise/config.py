@@ -10,9 +10,11 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from sizewise import families
 from sizewise.errors import StoreError, UsageError
 from sizewise.records import Budget, Recipe, Target, from_json, to_json
 from sizewise.store import write_atomic
+from sizewise.tasks import Task
 
 Effort = Literal["quick", "standard", "thorough"]
 
@@ -54,7 +56,8 @@ class Compress:
         seeds: runs of each pruned or distilled width, for the paired comparison with training small.
         epochs: epochs of fine-tuning or distillation, as a share of the recipe's.
         goal: what the recommended candidate is best at.
-        max_drop: accuracy the recommended candidate may lose against the chosen model, in [0, 1].
+        max_drop: score the recommended candidate may lose against the chosen model, in the metric's unit; 0 is 0.6 of
+            the margin.
     """
 
     methods: tuple[Literal["prune", "distil", "int8"], ...] = ("prune", "distil", "int8")
@@ -62,7 +65,7 @@ class Compress:
     seeds: int = 3
     epochs: float = 0.6
     goal: Literal["throughput", "latency", "size", "memory"] = "throughput"
-    max_drop: float = 0.003
+    max_drop: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -70,16 +73,18 @@ class Study:
     """Everything the user decides.
 
     Attributes:
-        task: "digits", "mnist", or a path to a folder of images or an .npz file.
+        task: a built-in task, or a path to data of one's own.
         data: where the task's files lie, when the task does not say it already.
-        family: built-in family or `package.module:function`.
-        margin: accuracy that may be given up for a smaller size, in [0, 1].
+        family: built-in family or `package.module:function`; "" is the first that fits the task.
+        metric: the score that sizes are chosen by; "" is the problem's usual one.
+        margin: score that may be given up for a smaller size, in the metric's unit; 0 is the metric's own.
     """
 
     task: str
     data: str | None = None
-    family: str = "cnn"
-    margin: float = 0.005
+    family: str = ""
+    metric: str = ""
+    margin: float = 0.0
     recipe: Recipe = field(default_factory=lambda: Recipe(epochs=0, batch_size=0))
     sweep: Sweep = field(default_factory=Sweep)
     budget: Budget = field(default_factory=Budget)
@@ -89,44 +94,57 @@ class Study:
 
 @dataclass(frozen=True)
 class Preset:
-    """What an effort stands for. `steps` is the optimizer steps a run gets at least, within `epochs`."""
+    """What an effort stands for.
+
+    Attributes:
+        growth: largest width, in those of a quick study of the family.
+        steps: optimizer steps that a run gets at least, within `epochs`.
+    """
 
     sizes: int
-    smallest: int
-    largest: int
+    growth: int
     seeds: int
     steps: int
     epochs: tuple[int, int]
 
 
 PRESETS: dict[str, Preset] = {
-    "quick": Preset(sizes=7, smallest=2, largest=32, seeds=5, steps=3000, epochs=(4, 30)),
-    "standard": Preset(sizes=9, smallest=2, largest=64, seeds=5, steps=8000, epochs=(8, 80)),
-    "thorough": Preset(sizes=12, smallest=2, largest=96, seeds=10, steps=20000, epochs=(15, 150)),
+    "quick": Preset(sizes=7, growth=1, seeds=5, steps=3000, epochs=(4, 30)),
+    "standard": Preset(sizes=9, growth=2, seeds=5, steps=8000, epochs=(8, 80)),
+    "thorough": Preset(sizes=12, growth=3, seeds=10, steps=20000, epochs=(15, 150)),
 }
+
+DROP = 0.6
+"""Of the margin, what compression may lose unless the study says otherwise."""
 
 SMALL_TASK = 10_000
 """Training samples below which a batch is 32 and not 64, so that a model gets enough steps, and the seeds and the
 widest model are doubled: small tasks scatter more, and their runs are cheap."""
 
 
-def resolve(study: Study, samples: int) -> Study:
-    """Fill in what the user left open, for a task with `samples` training samples."""
-    preset, sweep, recipe = PRESETS[study.sweep.effort], study.sweep, study.recipe
+def resolve(study: Study, task: Task) -> Study:
+    """Fill in what the user left open."""
+    preset, sweep, recipe, samples = PRESETS[study.sweep.effort], study.sweep, study.recipe, len(task.train)
     scale = 2 if samples < SMALL_TASK else 1
     batch = recipe.batch_size or 64 // scale
     low, high = preset.epochs
     epochs = recipe.epochs or max(low, min(high, -(-preset.steps * batch // samples)))
+    family, margin = study.family or families.suited(task.signature), study.margin or task.metric.margin
+    smallest, largest = families.ladder_of(family)
     return replace(
         study,
+        family=family,
+        metric=task.metric.name,
+        margin=margin,
         recipe=replace(recipe, batch_size=batch, epochs=epochs),
         sweep=replace(
             sweep,
             sizes=sweep.sizes or preset.sizes,
-            smallest=sweep.smallest or preset.smallest,
-            largest=sweep.largest or preset.largest * scale,
+            smallest=sweep.smallest or smallest,
+            largest=sweep.largest or largest * preset.growth * scale,
             seeds=sweep.seeds or preset.seeds * scale,
         ),
+        compress=replace(study.compress, max_drop=study.compress.max_drop or DROP * margin),
     )
 
 
@@ -178,7 +196,7 @@ def check(study: Study) -> None:
     """
     sweep = study.sweep
     rules = {
-        "margin": (0 < study.margin < 1, study.margin, "in (0, 1): 0.005 is half a point of accuracy"),
+        "margin": (study.margin > 0, study.margin, "above 0: of accuracy, 0.005 is half a point"),
         "sweep.widths": (all(w >= 1 for w in sweep.widths), sweep.widths, "whole numbers of at least 1"),
         "sweep.smallest": (1 <= sweep.smallest <= sweep.largest, sweep.smallest, "between 1 and sweep.largest"),
         "sweep.sizes": (sweep.sizes >= 1, sweep.sizes, "at least 1"),
@@ -187,10 +205,14 @@ def check(study: Study) -> None:
         "sweep.workers": (sweep.workers >= 0, sweep.workers, "at least 0; 0 is one a core"),
         "compress.steps": (study.compress.steps >= 0, study.compress.steps, "at least 0"),
         "compress.epochs": (study.compress.epochs > 0, study.compress.epochs, "above 0"),
-        "compress.max_drop": (0 <= study.compress.max_drop < 1, study.compress.max_drop, "in [0, 1)"),
+        "compress.max_drop": (study.compress.max_drop >= 0, study.compress.max_drop, "at least 0"),
         "target.threads": (study.target.threads >= 1, study.target.threads, "at least 1"),
         "target.batch": (study.target.batch >= 1, study.target.batch, "at least 1"),
-        "budget.min_score": (0 <= (study.budget.min_score or 0) <= 1, study.budget.min_score, "an accuracy in [0, 1]"),
+        "budget.min_score": (
+            (study.budget.min_score or 0) >= 0,
+            study.budget.min_score,
+            "a score, in the metric's unit",
+        ),
     }
     for name in (f.name for f in fields(Budget) if f.name.startswith("max_")):
         value = getattr(study.budget, name)

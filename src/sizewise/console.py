@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from sizewise import words
 from sizewise.recommend import warnings
 from sizewise.records import (
     Batch,
@@ -57,16 +58,6 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def percent(e: Estimate) -> str:
-    """A share with its interval."""
-    return f"{e.value:.2%} [{e.low:.2%}, {e.high:.2%}]"
-
-
-def points(e: Estimate) -> str:
-    """A difference of accuracies, in points, with its interval."""
-    return f"{100 * e.value:+.2f} [{100 * e.low:+.2f}, {100 * e.high:+.2f}]"
-
-
 def duration(seconds: float) -> str:
     """Seconds for people."""
     if seconds < 90:
@@ -101,12 +92,13 @@ def runs(found: Sequence[Run]) -> str:
             f"{r.params:,}",
             f"{r.train_loss:.4f}",
             f"{r.validation.loss:.4f}",
-            f"{r.validation.accuracy:.2%}",
+            words.score(r.validation.score, r.validation.metric),
             f"{r.seconds:.1f}",
         )
         for r in found
     ]
-    return table(("width", "seed", "parameters", "train loss", "val loss", "val accuracy", "seconds"), rows)
+    name = found[0].validation.metric.name if found else "score"
+    return table(("width", "seed", "parameters", "train loss", "val loss", f"val {name}", "seconds"), rows)
 
 
 def laws(found: Sequence[Law]) -> str:
@@ -360,7 +352,7 @@ def limits(found: Sequence[Finding]) -> str:
 def choice(c: Choice) -> str:
     lines = [f"choice ({c.status}): {c.sentence}", *(f"  {reason}" for reason in c.reasons)]
     if c.predicted:
-        lines.append(f"  the law predicts an error of {percent(c.predicted)} at this size")
+        lines.append(f"  the law predicts {_predicted(c)} at this size")
     if c.next_run:
         n = c.next_run
         which = " and ".join(map(str, n.widths))
@@ -368,15 +360,24 @@ def choice(c: Choice) -> str:
     return "\n".join(lines)
 
 
+def _predicted(c: Choice) -> str:
+    e = c.predicted
+    assert e is not None
+    value, low, high = (words.score(v, c.metric) for v in (e.value, e.low, e.high))
+    return f"{words.error(c.metric)} of {value} [{low}, {high}]"
+
+
 def comparison(c: Comparison) -> str:
     cut = 1 - c.b_params / c.a_params
+    sides = "a - b" if c.metric.higher else "b - a"
     p = "" if c.p_value != c.p_value else f", p = {c.p_value:.2g}"
     return "\n".join(
         [
-            f"a: {c.a}  {c.a_params:,} parameters, {c.metric} {c.a_mean:.4f}",
-            f"b: {c.b}  {c.b_params:,} parameters, {c.metric} {c.b_mean:.4f}  ({cut:+.1%} of a's parameters cut)",
-            f"a - b: {points(c.difference)} points ({c.difference.level:.0%}, {c.difference.n} paired seeds{p})",
-            f"  for unseen examples too: {points(c.population)} points",
+            f"a: {c.a}  {c.a_params:,} parameters, {c.metric.name} {c.a_mean:.4f}",
+            f"b: {c.b}  {c.b_params:,} parameters, {c.metric.name} {c.b_mean:.4f}  ({cut:+.1%} of a's parameters cut)",
+            f"{sides}: {words.difference(c.difference, c.metric)} ({c.difference.level:.0%}, {c.difference.n} paired "
+            f"seeds{p})",
+            f"  for unseen examples too: {words.difference(c.population, c.metric)}",
             f"verdict: {c.verdict}",
         ]
     )
@@ -384,12 +385,14 @@ def comparison(c: Comparison) -> str:
 
 def compression(c: Compression) -> str:
     rows = [
-        (f"{k.a} - {k.b}", f"{k.a_params:,}", points(k.difference), f"{k.difference.n}", _winner(k))
+        (f"{k.a} - {k.b}", f"{k.a_params:,}", words.interval(k.difference, k.metric), f"{k.difference.n}", _winner(k))
         for k in c.comparisons
     ]
     text = f"{len(c.candidates)} candidates beside {c.parent}"
     if rows:
-        text += "\n" + table(("validation accuracy", "parameters", "points", "seeds", "verdict"), rows)
+        metric = c.comparisons[0].metric
+        gained = f"{words.unit(metric)} better" if not metric.higher else words.unit(metric)
+        text += "\n" + table((f"validation {metric.name}", "parameters", gained, "seeds", "verdict"), rows)
     return "\n".join([text, *(f"skipped: {reason}" for reason in c.skipped)])
 
 
@@ -403,8 +406,8 @@ def measurements(found: Sequence[Measurement], recommendation: Recommendation) -
     rows = [
         (
             ("* " if m.frontier else "  ") + m.candidate.name,
-            f"{m.test_score.value:.2%}",
-            points(m.test_drop),
+            words.score(m.test_score.value, m.test.metric),
+            words.interval(m.test_drop, m.test.metric),
             f"{1e3 * m.latency_p50_ms.value:.0f}",
             f"{1e3 * m.latency_p99_ms.value:.0f}",
             f"{m.throughput.value:,.0f}",
@@ -414,9 +417,13 @@ def measurements(found: Sequence[Measurement], recommendation: Recommendation) -
         )
         for m in sorted(shown, key=lambda m: -m.throughput.value)
     ]
-    header = ("* on the frontier", "test", "points lost", "p50 µs", "p99 µs", "samples/s", "ratio", "kB", "peak MB")
+    metric = found[0].test.metric
+    header = ("* on the frontier", f"test {metric.name}", f"{words.unit(metric)} lost", *_COSTS)
     lines = [f"{len(shown)} of {len(found)} candidates, fastest first", table(header, rows)]
     return "\n".join([*lines, *(f"note: {text}" for text in warnings(found)), recommendation.sentence])
+
+
+_COSTS = ("p50 µs", "p99 µs", "samples/s", "ratio", "kB", "peak MB")
 
 
 def exports(found: Sequence[Export], root: object) -> str:

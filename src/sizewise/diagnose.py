@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sizewise import stats
-from sizewise.paired import compare_runs
+from sizewise import stats, words
+from sizewise.paired import compare_runs, example_scores
 from sizewise.records import Comparison, Finding, Run
 from sizewise.store import Store
 
@@ -38,7 +39,6 @@ ORDER = (
 def diagnose(
     sizes: Mapping[int, Sequence[Run]],
     probes: Sequence[Run],
-    y: NDArray[np.int64],
     store: Store,
     *,
     margin: float = 0.005,
@@ -48,23 +48,22 @@ def diagnose(
     Args:
         sizes: the sweep's runs by width: one recipe, whole training split, several seeds.
         probes: runs of some of these widths and seeds with one thing changed.
-        y: validation labels, shape (examples,).
-        margin: accuracy in [0, 1] below which a difference does not matter.
+        margin: of the metric, in its unit; a smaller difference does not matter.
     """
-    findings = [*_capacity(sizes, y, store, margin)]
+    findings = [*_capacity(sizes, store, margin)]
     for width in sorted({run.trial.width for run in probes} & sizes.keys()):
-        findings += _probed(sizes[width], [r for r in probes if r.trial.width == width], y, store, margin)
+        findings += _probed(sizes[width], [r for r in probes if r.trial.width == width], store, margin)
     findings += _overfitting(sizes)
     findings += _evidence(sizes, bool(probes))
     return tuple(sorted(findings, key=lambda finding: ORDER.index(finding.code)))
 
 
-def _capacity(sizes: Mapping[int, Sequence[Run]], y: NDArray[np.int64], store: Store, margin: float) -> list[Finding]:
+def _capacity(sizes: Mapping[int, Sequence[Run]], store: Store, margin: float) -> list[Finding]:
     widths = sorted(sizes)
     if len(widths) < 2 or min(map(len, sizes.values())) < FEWEST_SEEDS:
         return []
     before, largest = widths[-2], widths[-1]
-    step = compare_runs(store, y, (f"width {largest}", sizes[largest]), (f"width {before}", sizes[before]))
+    step = compare_runs(store, (f"width {largest}", sizes[largest]), (f"width {before}", sizes[before]))
     found = []
     if step.difference.low > 0 and step.difference.value >= margin:
         found.append(
@@ -80,7 +79,7 @@ def _capacity(sizes: Mapping[int, Sequence[Run]], y: NDArray[np.int64], store: S
             Finding(
                 "saturated",
                 f"Growing from width {before} to {largest} gains {_points(step)}, less than the "
-                f"{100 * margin:g} points that matter: more parameters are not what is missing.",
+                f"{words.amount(margin, step.metric)} that matter: more parameters are not what is missing.",
                 (step.difference,),
                 "spend on data or training instead of size",
             )
@@ -94,13 +93,15 @@ def _capacity(sizes: Mapping[int, Sequence[Run]], y: NDArray[np.int64], store: S
                 f"train more seeds: --seeds {2 * step.difference.n}",
             )
         )
+    examples = example_scores(store, sizes[largest][:1]).shape[1]
     half = (step.population.high - step.population.low) / 2
     if half > margin:
         found.append(
             Finding(
                 "validation-limited",
-                f"The {len(y):,} validation examples resolve differences of ±{100 * half:.2f} points for unseen data, "
-                f"wider than the margin of {100 * margin:g}: conclusions hold for this split.",
+                f"The {examples:,} validation examples resolve differences of ±{words.about(half, step.metric)} for "
+                f"unseen data, wider than the margin of {words.amount(margin, step.metric)}: conclusions hold for this "
+                "split.",
                 (step.population,),
                 "put more examples into the validation split, or accept a wider --margin",
             )
@@ -108,19 +109,17 @@ def _capacity(sizes: Mapping[int, Sequence[Run]], y: NDArray[np.int64], store: S
     return found
 
 
-def _probed(
-    base: Sequence[Run], probes: Sequence[Run], y: NDArray[np.int64], store: Store, margin: float
-) -> list[Finding]:
+def _probed(base: Sequence[Run], probes: Sequence[Run], store: Store, margin: float) -> list[Finding]:
     found = []
     seeds = {run.trial.seed for run in base}
     # Of many comparisons over three pairs some agree by luck. The scatter of the sweep's own runs tells how much.
-    scatter = math.sqrt(2) * float(np.std([run.validation.accuracy for run in base], ddof=min(1, len(base) - 1)))
+    scatter = math.sqrt(2) * float(np.std([run.validation.score for run in base], ddof=min(1, len(base) - 1)))
     for label, group in _variations(base[0], [run for run in probes if run.trial.seed in seeds]).items():
         if len(group) < FEWEST_SEEDS:
             continue
         width = group[0].trial.width
         kind, _, change = label.partition(":")
-        changed = compare_runs(store, y, (change, group), (f"width {width}", base), scatter=scatter)
+        changed = compare_runs(store, (change, group), (f"width {width}", base), scatter=scatter)
         gain, loss = changed.difference.low > 0, changed.difference.high < 0
         matters = abs(changed.difference.value) >= margin
         if kind == "lr" and gain and matters:
@@ -240,6 +239,8 @@ def _evidence(sizes: Mapping[int, Sequence[Run]], probed: bool) -> list[Finding]
 
 
 def _points(comparison: Comparison, sign: int = 1) -> str:
-    d = comparison.difference
+    d, metric = comparison.difference, comparison.metric
     low, high = sorted((sign * d.low, sign * d.high))
-    return f"{100 * sign * d.value:.2f} [{100 * low:.2f}, {100 * high:.2f}] points of accuracy ({d.n} seeds)"
+    said = words.interval(replace(d, value=sign * d.value, low=low, high=high), metric, sign=False)
+    of = f"points of {metric.name}" if metric.share else metric.name
+    return f"{said} {of} ({d.n} seeds)"

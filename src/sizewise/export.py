@@ -5,28 +5,31 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
-from sizewise import runtimes
+from sizewise import runtimes, words
 from sizewise.compress.candidates import deployable
 from sizewise.errors import ParityError
-from sizewise.measure import predict
-from sizewise.records import Estimate, Export, Measurement, to_json
-from sizewise.runtimes import Session
+from sizewise.measure import inputs
+from sizewise.records import Estimate, Export, Measurement, Signature, to_json
+from sizewise.runtimes import eager
 from sizewise.store import Store, sha256, writable, write_atomic, write_json
 from sizewise.tasks import Task
-
-Floats = NDArray[np.float32]
+from sizewise.tasks.problems import Session
 
 BATCHES = (1, 7)
 """Batch sizes at which the outputs are compared: one request, and an odd number that no kernel is tuned for."""
 
 TOLERANCE = 1e-4
-"""Largest difference of logits allowed, relative to their largest magnitude (at least 1)."""
+"""Largest difference of answers allowed, relative to their largest magnitude (at least 1)."""
+
+SAME_SCORE = 1e-6
+"""Largest difference of scores allowed, relative to the score: their sums may be taken in another order."""
+
+_ELSEWHERE = "nothing was exported; another runtime may convert it faithfully, see measurements.json"
 
 
 def export(measurement: Measurement, task: Task, store: Store) -> Export:
@@ -68,24 +71,30 @@ def check_parity(folder: Path, measurement: Measurement, task: Task, store: Stor
     """
     session = runtimes.load(folder)
     reference = _reference(measurement, task, store)
-    images = task.validation.x.astype(np.float32)
     found = []
     for batch in BATCHES:
-        x = np.resize(images, (batch, *task.input_shape))
+        x = inputs(task.validation, batch, task.signature)
         ours, theirs = session(x), reference(x)
+        if ours.shape != theirs.shape:
+            raise ParityError(
+                f"{measurement.candidate.name} answers with shape {ours.shape} at batch {batch}, and its model with "
+                f"{theirs.shape}",
+                hint=_ELSEWHERE,
+            )
         limit = TOLERANCE * max(1.0, float(np.abs(theirs).max()))
         found.append(float(np.abs(ours - theirs).max()))
         if not found[-1] <= limit:  # written so that NaN fails
             raise ParityError(
                 f"{measurement.candidate.name} differs from its model by {found[-1]:.3g} at batch {batch}; "
                 f"{limit:.3g} is allowed",
-                hint="nothing was exported; another runtime may convert it faithfully, see measurements.json",
+                hint=_ELSEWHERE,
             )
-    score = float((predict(session, task.validation).argmax(1) == task.validation.y).mean())
-    if abs(score - measurement.validation_score.value) > 1e-9:
+    score = task.problem.score(task.problem.answers(session, task.validation), task.validation)
+    measured = measurement.validation_score.value
+    if not abs(score - measured) <= SAME_SCORE * max(1.0, abs(measured)):
         raise ParityError(
-            f"{measurement.candidate.name} scores {score:.4%} on validation, and "
-            f"{measurement.validation_score.value:.4%} was measured",
+            f"{measurement.candidate.name} has a {task.metric.name} of {score:.6g} on validation, and {measured:.6g} "
+            "was measured",
             hint="nothing was exported; measure again with `sizewise measure`",
         )
     name = measurement.candidate.name
@@ -97,14 +106,7 @@ def _reference(measurement: Measurement, task: Task, store: Store) -> Session:
     candidate = measurement.candidate
     if candidate.precision != "fp32":
         return runtimes.load(store / "candidates" / candidate.name)
-    module = deployable(store.run(candidate.run), task, store).eval()
-
-    def session(x: Floats) -> Floats:
-        with torch.inference_mode():
-            logits: Floats = module(torch.from_numpy(x)).numpy()
-        return logits
-
-    return session
+    return eager.session(deployable(store.run(candidate.run), task, store), task.signature)
 
 
 def _fill(folder: Path, measurement: Measurement, task: Task, store: Store) -> None:
@@ -114,7 +116,9 @@ def _fill(folder: Path, measurement: Measurement, task: Task, store: Store) -> N
     weights = folder / "model.safetensors"
     if not weights.exists():
         shutil.copyfile(store.trial_folder(candidate.run) / "model.safetensors", weights)
-    write_json(folder / "preprocessor.json", {"layout": "NCHW, raw values", **to_json(task.preprocessor)})
+    write_json(
+        folder / "preprocessor.json", {"input": f"{task.signature.layout}, raw values"} | to_json(task.preprocessor)
+    )
     write_json(folder / "measurements.json", measurement)
     write_atomic(folder / "README.md", model_card(measurement, task, store).encode())
     files = {path.name: sha256(path) for path in sorted(folder.iterdir())}
@@ -134,13 +138,18 @@ def model_card(m: Measurement, task: Task, store: Store) -> str:
     """The README.md of an exported folder, with a Hub's metadata block in front."""
     c, t = m.candidate, m.target
     run = store.run(c.run)
-    score = f"{m.test_score.value:.2%} [{m.test_score.low:.2%}, {m.test_score.high:.2%}]"
-    drop = f"{100 * m.test_drop.value:+.2f} [{100 * m.test_drop.low:+.2f}, {100 * m.test_drop.high:+.2f}] points"
+    metric, signature = task.metric, task.signature
+    score = " ".join(
+        (words.score(m.test_score.value, metric),
+         f"[{words.score(m.test_score.low, metric)}, {words.score(m.test_score.high, metric)}]")
+    )  # fmt: skip
+    drop = words.difference(m.test_drop, metric)
+    tag = _TAGS.get((signature.problem, signature.layout), "other")
     return f"""---
 library_name: sizewise
-pipeline_tag: image-classification
+pipeline_tag: {tag}
 tags: [sizewise, {c.runtime}, {c.precision}]
-metrics: [accuracy]
+metrics: [{metric.name}]
 ---
 # {c.name}
 
@@ -149,7 +158,7 @@ A `{run.trial.family}` of width {c.width} ({c.params:,} parameters) for the task
 
 | measured on {t.device}, {t.threads} thread(s) | value [{m.test_score.level:.0%} interval] |
 |---|---|
-| test accuracy ({m.test_score.n:,} examples, read once) | {score} |
+| test {metric.name} ({m.test_score.n:,} examples, read once) | {score} |
 | lost against the chosen model | {drop} |
 | latency at batch {t.batch}, p50 | {_plain(m.latency_p50_ms, 3)} ms |
 | latency at batch {t.batch}, p99 | {_plain(m.latency_p99_ms, 3)} ms |
@@ -157,17 +166,43 @@ A `{run.trial.family}` of width {c.width} ({c.params:,} parameters) for the task
 | size on disk | {m.size_bytes:,} bytes |
 | peak memory of a process | {m.peak_memory_bytes / 1e6:,.0f} MB |
 
-Input `image`: float32 (batch, {", ".join(map(str, task.input_shape))}), raw values; preprocessing is inside the model.
-Output `logits`: float32 (batch, {task.outputs}), one column for each of: {", ".join(task.classes)}.
+Input `{signature.layout}`: {"int64" if signature.vocabulary else "float32"} (batch, {", ".join(_axes(signature))}), raw
+values; preprocessing is inside the model.
+Output `{runtimes.OUTPUTS[signature.problem]}`. Classes: {_listed(task.classes)}.
 
 Serve it: `sizewise serve {c.name}`. Every file's sha256 is in `manifest.json`.
 Trained with seed {run.trial.seed} on data of fingerprint `{run.trial.fingerprint}`; full record in `measurements.json`.
 """
 
 
+def _axes(signature: Signature) -> list[str]:
+    first, *rest = signature.input_shape
+    return [f"up to {first}" if signature.dynamic else str(first), *map(str, rest)]
+
+
+def _listed(classes: Sequence[str]) -> str:
+    more = f", and {len(classes) - MOST_CLASSES:,} more" if len(classes) > MOST_CLASSES else ""
+    return ", ".join(classes[:MOST_CLASSES]) + more
+
+
 def _plain(e: Estimate, digits: int) -> str:
     return f"{e.value:,.{digits}f} [{e.low:,.{digits}f}, {e.high:,.{digits}f}]"
 
+
+MOST_CLASSES = 100
+"""Classes that a model card lists."""
+
+_TAGS = {
+    ("classification", "image"): "image-classification",
+    ("classification", "volume"): "image-classification",
+    ("classification", "tokens"): "text-classification",
+    ("classification", "series"): "audio-classification",
+    ("tagging", "tokens"): "token-classification",
+    ("language modelling", "tokens"): "text-generation",
+    ("translation", "tokens"): "translation",
+    ("transcription", "series"): "automatic-speech-recognition",
+    ("detection", "image"): "object-detection",
+}
 
 _METHODS = {
     "trained": "trained from random weights",

@@ -17,18 +17,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sizewise import families
+from sizewise import families, padding
 from sizewise import recipe as recipes
-from sizewise.records import Point, Recipe, Run, Trial, to_json
+from sizewise.records import Point, Recipe, Run, Signature, Trial, to_json
+from sizewise.runtimes import eager
 from sizewise.store import Store, sha256, write_atomic
 from sizewise.tasks import Split, Task
-from sizewise.tasks.metrics import classification
 
 CHECKPOINT_SECONDS = 15.0
 """A checkpoint is written at the first end of an epoch this long after the last one."""
@@ -40,7 +42,7 @@ FULL_BATCH_CHUNK = 4096
 
 @dataclass(frozen=True)
 class Data:
-    """A task on the device: preprocessed images (n, channels, height, width), channels last, and labels (n,)."""
+    """A task on the device: preprocessed samples (n, ...), images with their channels last, and targets (n, ...)."""
 
     x: Tensor
     y: Tensor
@@ -62,7 +64,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Start:
-    """What a run starts from: weights (None: random ones) and, to distil, the teacher's logits (samples, classes)."""
+    """What a run starts from: weights (None: random ones) and, to distil, the teacher's logits (samples, outputs)."""
 
     weights: dict[str, Tensor] | None = None
     teacher: Tensor | None = None
@@ -139,7 +141,7 @@ def _epoch(state: State, trial: Trial, data: Data, teacher: Tensor | None) -> No
         for group in state.optimizer.param_groups:
             group["lr"] = lr
         total += _step(state, trial, data, teacher, batch) * len(batch)
-    logits = predict(state.module, data.x_validation)
+    loss, score = _validate(state.module, recipe, data)
     state.epoch += 1
     state.seconds += time.perf_counter() - began
     point = Point(
@@ -147,8 +149,8 @@ def _epoch(state: State, trial: Trial, data: Data, teacher: Tensor | None) -> No
         step=state.epoch * steps,
         lr=lr,
         train_loss=float(total) / len(order),
-        validation_loss=float(_loss(recipe, logits, data.y_validation)),
-        validation_accuracy=float((logits.argmax(1) == data.y_validation).double().mean()),
+        validation_loss=loss,
+        validation_score=score,
         seconds=state.seconds,
     )
     state.curve = (*state.curve, point)
@@ -160,23 +162,57 @@ def _step(state: State, trial: Trial, data: Data, teacher: Tensor | None, batch:
     """One optimizer step on the samples `batch`; the mean loss before it."""
     state.optimizer.zero_grad(set_to_none=True)
     total = torch.zeros(())
+    problem, signature = data.task.problem, data.task.signature
     for chunk in torch.split(batch, FULL_BATCH_CHUNK):
-        logits = state.module(data.x[chunk])
-        loss = _loss(trial.recipe, logits, data.y[chunk])
+        x, y = trimmed(data.x[chunk], signature), data.y[chunk]
+        outputs = problem.forward(state.module, x, y)
+        sums, counts = problem.losses(outputs, y, trial.recipe)
+        loss = sums.sum() / counts.sum()
         if teacher is not None and trial.origin is not None:
-            soft = _soft_loss(logits, teacher[chunk], trial.origin.temperature)
+            soft = _soft_loss(outputs, teacher[chunk], trial.origin.temperature)
             loss = torch.lerp(loss, soft, trial.origin.weight)
         loss = loss * (len(chunk) / len(batch))
         loss.backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
+    if trial.recipe.clip:
+        nn.utils.clip_grad_norm_(state.module.parameters(), trial.recipe.clip)
     state.optimizer.step()
     return total
 
 
-def _loss(recipe: Recipe, logits: Tensor, y: Tensor) -> Tensor:
-    if recipe.loss == "mse":
-        return F.mse_loss(logits, F.one_hot(y, logits.shape[1]).to(logits.dtype))
-    return F.cross_entropy(logits, y)
+def trimmed(x: Tensor, signature: Signature) -> Tensor:
+    """Samples without the steps that none of them has."""
+    return padding.trim(x) if signature.dynamic else x
+
+
+def _validate(module: nn.Module, recipe: Recipe, data: Data) -> tuple[float, float]:
+    """Loss and score on the validation split; the score is NaN where it needs more than the loss's own outputs."""
+    loss, answers = _look(module, recipe, data)
+    problem = data.task.problem
+    return loss, problem.score(problem.joined(answers), data.task.validation) if answers else math.nan
+
+
+def validation_loss(module: nn.Module, recipe: Recipe, data: Data) -> float:
+    """Mean loss on the validation split, per sample, or per token where targets have steps."""
+    return _look(module, recipe, data)[0]
+
+
+@torch.no_grad()
+def _look(module: nn.Module, recipe: Recipe, data: Data) -> tuple[float, list[NDArray[Any]]]:
+    """Loss on the validation split, and the answers, batch by batch, if the loss's own outputs tell them."""
+    module.eval()
+    problem, signature, answers = data.task.problem, data.task.signature, []
+    # The smoothed target is a means of training; what is reported is the loss against the true one.
+    recipe = replace(recipe, label_smoothing=0.0)
+    loss, count = 0.0, 0.0
+    for chunk in torch.split(torch.arange(len(data.x_validation)), EVALUATION_BATCH):
+        x, y = trimmed(data.x_validation[chunk], signature), data.y_validation[chunk]
+        outputs = problem.forward(module, x, y)
+        sums, counts = problem.losses(outputs, y, recipe)
+        loss, count = loss + float(sums.double().sum()), count + float(counts.sum())
+        if problem.quick:
+            answers.append(problem.read(outputs.numpy(), y.numpy()))
+    return loss / count, answers
 
 
 def _soft_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -186,21 +222,17 @@ def _soft_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     return temperature**2 * F.kl_div(student, target, reduction="batchmean", log_target=True)
 
 
-def channels_last(module: nn.Module) -> nn.Module:
-    """The module with its convolutions laid out as the images are: pooling is several times faster that way."""
-    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
-
-
 @torch.no_grad()
-def predict(module: nn.Module, x: Tensor) -> Tensor:
-    """Logits (n, classes) in evaluation mode."""
+def predict(module: nn.Module, x: Tensor, signature: Signature) -> Tensor:
+    """Outputs (n, ...) in evaluation mode."""
     module.eval()
-    return torch.cat([module(chunk) for chunk in torch.split(x, EVALUATION_BATCH)])
+    return torch.cat([module(trimmed(chunk, signature)) for chunk in torch.split(x, EVALUATION_BATCH)])
 
 
 def time_steps(module: nn.Module, recipe: Recipe, data: Data, steps: int = 12) -> float:
     """Median seconds of a real training step at this recipe's batch size, after a warm-up."""
-    state = State(channels_last(module), recipes.optimizer(recipe, module.parameters()))
+    module = families.arrange_module(module, data.task.signature)
+    state = State(module, recipes.optimizer(recipe, module.parameters()))
     trial = Trial("", "", "", 1, 1.0, recipe, 0)
     batch = torch.arange(at_once(recipe, len(data.x)))
     times = []
@@ -217,11 +249,11 @@ def at_once(recipe: Recipe, samples: int) -> int:
 
 
 def _begin(trial: Trial, task: Task, start: Start) -> State:
-    family = families.load(trial.family, task.input_shape, task.outputs)
+    family = families.load(trial.family, task.signature)
     module = family.build(trial.width, seed=trial.seed)
     if start.weights is not None:
         module.load_state_dict(start.weights)
-    module = channels_last(module)
+    module = families.arrange_module(module, task.signature)
     return State(module, recipes.optimizer(trial.recipe, module.parameters()))
 
 
@@ -246,24 +278,24 @@ def _best_epoch(curve: tuple[Point, ...]) -> int:
 
 
 def _publish(trial: Trial, state: State, data: Data, store: Store) -> Run:
-    """Write weights and validation logits, then the run that vouches for them."""
+    """Write weights and what each validation example contributes to the metrics, then the run that vouches for them."""
     if state.best is not None:
         state.module.load_state_dict(state.best)
-    logits = predict(state.module, data.x_validation)
-    folder, family = store.trial_folder(trial.key), data.task.input_shape
+    task, folder = data.task, store.trial_folder(trial.key)
+    deployable = eager.Deployable(state.module, task.preprocessor, task.signature)
+    answers = task.problem.answers(eager.session(deployable, task.signature), task.validation)
+    judged = task.problem.judge(answers, task.validation)
     families.save_weights(state.module.state_dict(), folder / "model.safetensors")
-    families.save_weights({"logits": logits}, folder / "validation.safetensors")
-    slots = recipes.OPTIMIZER_SLOTS[trial.recipe.optimizer]
+    examples = {name: torch.from_numpy(values) for name, values in judged.examples.items()}
+    families.save_weights(examples, folder / "validation.safetensors")
+    slots, batch = recipes.OPTIMIZER_SLOTS[trial.recipe.optimizer], at_once(trial.recipe, len(data.x))
     run = Run(
         trial=trial,
         params=families.parameters(state.module),
-        flops=families.flops(state.module, family),
-        memory_bytes=families.training_bytes(state.module, family, at_once(trial.recipe, len(data.x)), slots),
+        flops=families.flops(state.module, task.signature),
+        memory_bytes=families.training_bytes(state.module, task.signature, batch, slots),
         train_loss=state.curve[-1].train_loss,
-        validation=replace(
-            classification(logits.numpy(), data.task.validation.y),
-            loss=float(_loss(trial.recipe, logits, data.y_validation)),
-        ),
+        validation=judged.scores(task.metric, validation_loss(state.module, trial.recipe, data)),
         curve=state.curve,
         seconds=state.seconds,
         files={name: sha256(folder / name) for name in ("model.safetensors", "validation.safetensors")},
@@ -330,8 +362,8 @@ def _slots(optimizer: torch.optim.Optimizer) -> Iterator[tuple[int, str, Tensor]
 
 
 def _tensors(task: Task, split: Split) -> tuple[Tensor, Tensor]:
-    x = torch.from_numpy(task.preprocessor(split.x)).to(memory_format=torch.channels_last)
-    return x, torch.from_numpy(split.y)
+    x = families.arrange(torch.from_numpy(task.preprocessor(split.x)), task.signature)
+    return x, torch.from_numpy(task.preprocessor.targets(split.y))
 
 
 def _generator(seed: int, epoch: int) -> torch.Generator:
@@ -362,4 +394,4 @@ def _processor() -> str:
     return names[0] if names else platform.processor() or "unknown"
 
 
-__all__ = ["Data", "Start", "environment", "predict", "time_steps", "train_one"]
+__all__ = ["Data", "Start", "environment", "predict", "time_steps", "train_one", "validation_loss"]

@@ -10,19 +10,18 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sizewise import runtimes, stats
-from sizewise.records import Candidate, Estimate, Measurement, Target
-from sizewise.runtimes import Session
+from sizewise.records import Candidate, Estimate, Measurement, Metric, Scores, Signature, Target
 from sizewise.runtimes.footprint import peak_memory_bytes
 from sizewise.store import Store
 from sizewise.tasks import Split, Task
-from sizewise.tasks.metrics import classification
-
-Floats = NDArray[np.float32]
+from sizewise.tasks.problems import Judged, Session
+from sizewise.tasks.problems.problem import prepared
 
 BLOCKS = 10
 """Times that a candidate and its parent are loaded afresh and timed side by side. Where a session's memory happens to
@@ -36,7 +35,6 @@ CALLS, BATCHES = 20, 3
 
 WARM_UP = 10
 THROUGHPUT_BATCH = 64
-SCORE_BATCH = 256
 
 
 @dataclass
@@ -72,29 +70,35 @@ def measure(
     validation, test = {}, {}
     for name, folder in folders.items():
         session = runtimes.load(folder, threads=target.threads)
-        validation[name], test[name] = predict(session, task.validation), predict(session, task.test)
-    clocks = _time_all(folders, folders[parent.name], task.validation, target, lambda share: on_done(0.7 * share))
+        validation[name], test[name] = (task.problem.answers(session, split) for split in (task.validation, task.test))
+    judged = {
+        name: [
+            task.problem.judge(validation[name], task.validation),
+            task.problem.judge(test[name], task.test),
+        ]
+        for name in folders
+    }
+    clocks = _time_all(
+        folders, folders[parent.name], task.validation, task.signature, target, lambda share: on_done(0.7 * share)
+    )
     with ThreadPoolExecutor(2) as pool:
         memory = pool.map(lambda f: peak_memory_bytes(f, threads=target.threads, batch=target.batch), folders.values())
         footprints = dict(zip(folders, memory, strict=True))
     on_done(1.0)
     measured = []
     for c in candidates:
-        sizes = sum(file.stat().st_size for file in runtimes.files(folders[c.name]))
-        scores = _scores(validation, test, c.name, parent.name, task)
-        measured.append(_record(c, target, clocks[c.name], scores, test[c.name], task, sizes, footprints[c.name]))
+        size = sum(file.stat().st_size for file in runtimes.files(folders[c.name]))
+        score = _score(judged[c.name], judged[parent.name], task.metric)
+        agreement = float(task.problem.same(test[c.name], test[parent.name]).mean())
+        measured.append(_record(c, target, clocks[c.name], score, agreement, size, footprints[c.name]))
     return mark_frontier(measured)
-
-
-def predict(session: Session, split: Split) -> Floats:
-    """Logits (n, classes) of a session on a split, from the raw images."""
-    chunks = range(0, len(split.x), SCORE_BATCH)
-    return np.concatenate([session(split.x[i : i + SCORE_BATCH].astype(np.float32)) for i in chunks])
 
 
 def mark_frontier(measurements: Sequence[Measurement]) -> tuple[Measurement, ...]:
     """Flag those that no other one equals or beats in validation score, latency and size while beating it in one."""
-    table = np.array([[-m.validation_score.value, m.latency_p50_ms.value, m.size_bytes] for m in measurements])
+    table = np.array(
+        [[-m.test.metric.gain(m.validation_score.value, 0), m.latency_p50_ms.value, m.size_bytes] for m in measurements]
+    )
     marked = []
     for row, m in zip(table, measurements, strict=True):
         dominated = ((table <= row).all(axis=1) & (table < row).any(axis=1)).any()
@@ -103,10 +107,15 @@ def mark_frontier(measurements: Sequence[Measurement]) -> tuple[Measurement, ...
 
 
 def _time_all(
-    folders: Mapping[str, Path], parent: Path, split: Split, target: Target, on_block: Callable[[float], None]
+    folders: Mapping[str, Path],
+    parent: Path,
+    split: Split,
+    signature: Signature,
+    target: Target,
+    on_block: Callable[[float], None],
 ) -> dict[str, Clock]:
     """Each block goes over all candidates, so that slow drifts of the machine touch every one alike."""
-    one, many = _inputs(split, target.batch), _inputs(split, THROUGHPUT_BATCH)
+    one, many = inputs(split, target.batch, signature), inputs(split, THROUGHPUT_BATCH, signature)
     clocks: dict[str, Clock] = {name: [] for name in folders}
     for number in range(BLOCKS):
         for name, folder in folders.items():
@@ -116,7 +125,7 @@ def _time_all(
 
 
 def _block(
-    folder: Path, parent: Path, one: Floats, many: Floats, threads: int, *, first: bool
+    folder: Path, parent: Path, one: NDArray[Any], many: NDArray[Any], threads: int, *, first: bool
 ) -> tuple[Timings, Timings]:
     """Load both sides, the candidate `first` or second, and time them in turns; who begins alternates."""
     sides = [(path, Timings()) for path in (folder, parent)]
@@ -131,7 +140,7 @@ def _block(
     return sides[0][1], sides[1][1]
 
 
-def _timed(session: Session, x: Floats, calls: int) -> list[float]:
+def _timed(session: Session, x: NDArray[Any], calls: int) -> list[float]:
     session(x)  # the call after another model's pays for its cold caches, which is not this one's doing
     times = []
     for _ in range(calls):
@@ -141,46 +150,55 @@ def _timed(session: Session, x: Floats, calls: int) -> list[float]:
     return times
 
 
-def _inputs(split: Split, batch: int) -> Floats:
-    """A batch of real images, repeated when the split has too few."""
-    return np.resize(split.x, (batch, *split.x.shape[1:])).astype(np.float32)
+def inputs(split: Split, batch: int, signature: Signature) -> NDArray[Any]:
+    """A batch of real samples, repeated when the split has too few, as a session takes them."""
+    return prepared(np.resize(split.x, (batch, *split.x.shape[1:])), signature)
 
 
-def _scores(
-    validation: Mapping[str, Floats], test: Mapping[str, Floats], name: str, parent: str, task: Task
-) -> tuple[Estimate, Estimate, Estimate, Estimate, float]:
-    """Score and drop on validation, score and drop on test, agreement with the parent on test."""
+@dataclass(frozen=True)
+class Score:
+    """Score and drop against the parent on the validation and the test split."""
 
-    def both(logits: Mapping[str, Floats], y: NDArray[np.int64]) -> tuple[Estimate, Estimate]:
-        hits, parent_hits = logits[name].argmax(1) == y, logits[parent].argmax(1) == y
-        return stats.proportion(int(hits.sum()), len(y)), stats.paired_proportions(parent_hits, hits)
+    validation: Estimate
+    validation_drop: Estimate
+    test: Estimate
+    test_drop: Estimate
+    test_scores: Scores
 
-    agreement = float((test[name].argmax(1) == test[parent].argmax(1)).mean())
-    return (*both(validation, task.validation.y), *both(test, task.test.y), agreement)
+
+def _score(ours: Sequence[Judged], parents: Sequence[Judged], metric: Metric) -> Score:
+    """Of a candidate and its parent, each judged on validation and test."""
+    found: list[tuple[Estimate, Estimate]] = []
+    for mine, other in zip(ours, parents, strict=True):
+        a, b = mine.examples[metric.name], other.examples[metric.name]
+        if np.isin(a, (0.0, 1.0)).all() and np.isin(b, (0.0, 1.0)).all():
+            found.append((stats.proportion(int(a.sum()), len(a)), stats.paired_proportions(b == 1, a == 1)))
+        else:
+            better, worse = (b, a) if metric.higher else (a, b)
+            found.append((stats.mean(a, unit="examples"), stats.paired(better, worse, unit="examples")[0]))
+    return Score(*found[0], *found[1], ours[1].scores(metric))
 
 
 def _record(
     candidate: Candidate,
     target: Target,
     clock: Clock,
-    scores: tuple[Estimate, Estimate, Estimate, Estimate, float],
-    test_logits: Floats,
-    task: Task,
+    score: Score,
+    agreement: float,
     size_bytes: int,
     memory: int,
 ) -> Measurement:
-    validation_score, validation_drop, test_score, test_drop, agreement = scores
     calls = np.array([ours.single for ours, _ in clock])
     single, parent_single = np.median(calls, axis=1), np.median([parent.single for _, parent in clock], axis=1)
     batch, parent_batch = (np.median([pair[side].batch for pair in clock], axis=1) for side in (0, 1))
     return Measurement(
         candidate=candidate,
         target=target,
-        validation_score=validation_score,
-        validation_drop=validation_drop,
-        test_score=test_score,
-        test_drop=test_drop,
-        test=classification(test_logits, task.test.y),
+        validation_score=score.validation,
+        validation_drop=score.validation_drop,
+        test_score=score.test,
+        test_drop=score.test_drop,
+        test=score.test_scores,
         latency_p50_ms=stats.quantile(1e3 * single, 0.5),
         latency_p99_ms=stats.quantile(1e3 * calls.ravel(), 0.99),
         speedup=stats.log_ratio(parent_single, single),

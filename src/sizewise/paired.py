@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from sizewise import stats
 from sizewise.errors import UsageError
 from sizewise.families.weights import read_weights
-from sizewise.records import Comparison, Estimate, Metric, Run
+from sizewise.records import Comparison, Estimate, Run
 from sizewise.store import Store
-from sizewise.tasks.metrics import example_hits, example_losses
 
 Array = NDArray[np.float64]
 
@@ -23,34 +22,24 @@ ROUNDING = 6**-0.5
 or three seeds of a small validation split, whose differences often coincide, would be certain of anything."""
 
 
-def validation_logits(store: Store, run: Run) -> NDArray[np.float32]:
-    """Logits of a run on the validation split, shape (examples, classes)."""
-    logits: NDArray[np.float32] = read_weights(store.trial_folder(run.trial.key) / "validation.safetensors")[
-        "logits"
-    ].numpy()
-    return logits
-
-
-def example_scores(store: Store, runs: Sequence[Run], y: NDArray[np.int64], metric: Metric) -> Array:
-    """The metric of every validation example under every run, shape (runs, examples)."""
-    score = example_hits if metric == "accuracy" else example_losses
-    return np.stack([score(validation_logits(store, run), y).astype(float) for run in runs])
+def example_scores(store: Store, runs: Sequence[Run]) -> Array:
+    """What each validation example contributes to the score of each run, shape (runs, examples)."""
+    metric = runs[0].validation.metric.name
+    folders = (store.trial_folder(run.trial.key) for run in runs)
+    return np.stack([read_weights(folder / "validation.safetensors")[metric].numpy() for folder in folders])
 
 
 def compare_runs(
     store: Store,
-    y: NDArray[np.int64],
     a: tuple[str, Sequence[Run]],
     b: tuple[str, Sequence[Run]],
     *,
-    metric: Metric = "accuracy",
     level: float = stats.LEVEL,
     scatter: float = 0.0,
 ) -> Comparison:
-    """Compare two labelled sets of runs on the seeds they share; a minus b.
+    """Compare two labelled sets of runs on the seeds they share: how much better a is than b.
 
     Args:
-        y: validation labels, shape (examples,).
         scatter: least standard deviation of a paired difference to believe, where other runs have shown it.
 
     Raises:
@@ -58,9 +47,11 @@ def compare_runs(
     """
     (a_label, a_runs), (b_label, b_runs) = a, b
     a_runs, b_runs = _shared_seeds(a_label, a_runs, b_label, b_runs)
-    scores_a, scores_b = example_scores(store, a_runs, y, metric), example_scores(store, b_runs, y, metric)
-    floor = max(scatter, ROUNDING / len(y) if metric == "accuracy" else 0.0)
-    difference, p_value = _over_seeds(scores_a.mean(axis=1), scores_b.mean(axis=1), level, floor)
+    metric = a_runs[0].validation.metric
+    scores_a, scores_b = example_scores(store, a_runs), example_scores(store, b_runs)
+    better, worse = (scores_a, scores_b) if metric.higher else (scores_b, scores_a)
+    floor = max(scatter, _rounding(scores_a, scores_b))
+    difference, p_value = _over_seeds(better.mean(axis=1), worse.mean(axis=1), level, floor)
     return Comparison(
         a=a_label,
         b=b_label,
@@ -70,25 +61,29 @@ def compare_runs(
         a_params=a_runs[0].params,
         b_params=b_runs[0].params,
         difference=difference,
-        population=stats.paired_population(scores_a, scores_b, level=level) if len(a_runs) > 1 else difference,
+        population=stats.paired_population(better, worse, level=level) if len(a_runs) > 1 else difference,
         p_value=p_value,
-        verdict=verdict(difference, metric),
+        verdict=verdict(difference),
     )
 
 
-def verdict(difference: Estimate, metric: Metric) -> Literal["a is better", "b is better", "undetermined"]:
+def verdict(difference: Estimate) -> Literal["a is better", "b is better", "undetermined"]:
     """Which side an interval is on; a single seed has none and settles nothing."""
-    sign = 1 if metric == "accuracy" else -1
-    low, high = sorted((sign * difference.low, sign * difference.high))
-    if low > 0:
+    if difference.low > 0:
         return "a is better"
-    return "b is better" if high < 0 else "undetermined"
+    return "b is better" if difference.high < 0 else "undetermined"
 
 
 def median_run(runs: Sequence[Run]) -> Run:
     """The run that stands for a group of seeds: the median by validation loss, not the lucky one."""
     ordered = sorted(runs, key=lambda run: math.inf if math.isnan(run.validation.loss) else run.validation.loss)
     return ordered[(len(ordered) - 1) // 2]
+
+
+def _rounding(a: Array, b: Array) -> float:
+    """Scores that count examples come in steps of one example."""
+    counts = all(np.isin(scores, (0.0, 1.0)).all() for scores in (a, b))
+    return ROUNDING / a.shape[1] if counts else 0.0
 
 
 def _over_seeds(a: Array, b: Array, level: float, floor: float) -> tuple[Estimate, float]:

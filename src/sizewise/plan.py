@@ -14,7 +14,7 @@ from sizewise import recipe as recipes
 from sizewise.config import Study
 from sizewise.errors import BudgetError, UsageError
 from sizewise.families import Family
-from sizewise.loop import EVALUATION_BATCH, Data, at_once, predict, time_steps
+from sizewise.loop import EVALUATION_BATCH, Data, at_once, time_steps, validation_loss
 from sizewise.records import Cost, Plan, Recipe, Trial
 from sizewise.store import Store
 from sizewise.tasks import Task
@@ -41,7 +41,7 @@ def plan(study: Study, task: Task, store: Store | None = None) -> tuple[Study, P
     Raises:
         BudgetError: no size fits `budget.max_params`, or the time limit is too short for the smallest plan.
     """
-    family = families.load(study.family, task.input_shape, task.outputs)
+    family = families.load(study.family, task.signature)
     data = Data.of(task)
     costs = tuple(_cost(family, width, study.recipe, data) for width in _widths(family, study))
     return _fit_time(study, costs, lambda smaller, fewer, notes: _assemble(smaller, task, fewer, store, notes))
@@ -78,7 +78,7 @@ def probe_trials(study: Study, task: Task, widths: tuple[int, ...]) -> tuple[Tri
     recipe = study.recipe
     varied = [(replace(recipe, lr=recipe.lr * factor), 1.0) for factor in (1 / 3, 3.0)]
     varied += [(replace(recipe, epochs=2 * recipe.epochs), 1.0)]
-    varied += [(_as_many_steps(recipe, len(task.train.y), f), f) for f in study.sweep.fractions if f < 1]
+    varied += [(_as_many_steps(recipe, len(task.train), f), f) for f in study.sweep.fractions if f < 1]
     probed = sorted({widths[0], widths[max(len(widths) - 2, 0)]})
     return tuple(
         trial_at(study, task, width, seed, changed, fraction)
@@ -127,7 +127,7 @@ def _cost(family: Family, width: int, recipe: Recipe, data: Data) -> Cost:
     try:
         module, sized = family.build(width, seed=0), recipes.at_width(recipe, width)
         step = time_steps(module, sized, data)
-        evaluation = _time_evaluation(module, data)
+        evaluation = _time_evaluation(module, sized, data)
     finally:
         torch.set_num_threads(threads)
     steps = recipes.batches_per_epoch(recipe, len(data.x))
@@ -135,20 +135,21 @@ def _cost(family: Family, width: int, recipe: Recipe, data: Data) -> Cost:
     return Cost(
         width=width,
         params=family.params(width),
-        flops=families.flops(module, family.input_shape),
-        memory_bytes=families.training_bytes(module, family.input_shape, at_once(recipe, len(data.x)), slots),
+        flops=families.flops(module, family.signature),
+        memory_bytes=families.training_bytes(module, family.signature, at_once(recipe, len(data.x)), slots),
         step_ms=step * 1e3,
         seconds=recipe.epochs * (steps * step + evaluation),
     )
 
 
-def _time_evaluation(module: torch.nn.Module, data: Data) -> float:
+def _time_evaluation(module: torch.nn.Module, recipe: Recipe, data: Data) -> float:
     """Seconds of one pass over the validation split, from one timed batch."""
-    batch = data.x_validation[:EVALUATION_BATCH]
-    predict(module, batch)
+    x, y = data.x_validation[:EVALUATION_BATCH], data.y_validation[:EVALUATION_BATCH]
+    part = replace(data, x_validation=x, y_validation=y)
+    validation_loss(module, recipe, part)
     began = time.perf_counter()
-    predict(module, batch)
-    return (time.perf_counter() - began) * len(data.x_validation) / len(batch)
+    validation_loss(module, recipe, part)
+    return (time.perf_counter() - began) * len(data.x_validation) / len(x)
 
 
 def _fit_time(

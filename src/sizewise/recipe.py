@@ -50,6 +50,8 @@ def check(recipe: Recipe) -> None:
         "batch_size": (recipe.batch_size >= 1, "at least 1"),
         "epochs": (recipe.epochs >= 1, "at least 1"),
         "warmup": (0 <= recipe.warmup < 1, "in [0, 1)"),
+        "label_smoothing": (0 <= recipe.label_smoothing < 1, "in [0, 1)"),
+        "clip": (recipe.clip >= 0, "at least 0"),
         "patience": (recipe.patience >= 0, "at least 0"),
     }
     for field, (valid, domain) in rules.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from sizewise import words
 from sizewise.config import Compress
 from sizewise.errors import UsageError
 from sizewise.records import Budget, Candidate, Measurement, Recommendation
@@ -19,7 +20,7 @@ GOALS: dict[str, Callable[[Measurement], float]] = {
 def recommend(
     measurements: Sequence[Measurement], parent: Candidate, options: Compress, budget: Budget
 ) -> Recommendation:
-    """The best candidate for the goal among those whose loss of accuracy is shown to be within `max_drop`.
+    """The best candidate for the goal among those whose loss of score is shown to be within `max_drop`.
 
     The parent's own weights at full precision have nothing to show: every runtime computes the same function, which the
     export checks. When the budget leaves no candidate that is shown, those whose measured loss is within `max_drop` are
@@ -72,7 +73,7 @@ def _within(m: Measurement, budget: Budget) -> bool:
         (budget.max_size_bytes, m.size_bytes),
         (budget.max_memory_bytes, m.peak_memory_bytes),
     )
-    enough = budget.min_score is None or m.validation_score.value >= budget.min_score
+    enough = budget.min_score is None or m.test.metric.gain(m.validation_score.value, budget.min_score) >= 0
     return enough and all(limit is None or value <= limit for limit, value in limits)
 
 
@@ -82,8 +83,9 @@ def _sentence(m: Measurement, parent: Candidate, options: Compress, *, fits: boo
         f"{m.candidate.name}: {r.value:.1f} [{r.low:.1f}, {r.high:.1f}] times the throughput of the chosen model in "
         f"PyTorch, {m.size_bytes / 1000:,.0f} kB"
     )
-    loss = f"{100 * d.value:+.2f} [{100 * d.low:+.2f}, {100 * d.high:+.2f}] points of validation accuracy lost"
-    limit = f"{100 * options.max_drop:g} points"
+    metric = m.test.metric
+    of = f"points of validation {metric.name}" if metric.share else f"of validation {metric.name}"
+    loss, limit = f"{words.interval(d, metric)} {of} lost", words.amount(options.max_drop, metric)
     if not fits:
         return f"No candidate meets the budget; best in {options.goal} without it is {what}, {loss}."
     if _same_function(m, parent):

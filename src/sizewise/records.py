@@ -15,7 +15,13 @@ from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
 
-Metric = Literal["accuracy", "loss"]
+Problem = Literal[
+    "classification", "regression", "tagging", "language modelling", "transcription", "translation", "detection"
+]
+"""What is learned: one label or several numbers a sample, a label at each step, the next token, labels without their
+places in time (CTC), a sentence from a sentence, boxes in an image."""
+
+Layout = Literal["image", "volume", "series", "tokens"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +45,64 @@ class Estimate:
 
 
 @dataclasses.dataclass(frozen=True)
+class Metric:
+    """The score that sizes are chosen by.
+
+    Attributes:
+        name: as the field writes it, for example "accuracy".
+        higher: whether more is better.
+        share: whether it lies in [0, 1] and is written in per cent, and its differences in points.
+        margin: difference that does not matter unless the study says otherwise, in the metric's unit.
+    """
+
+    name: str
+    higher: bool = True
+    share: bool = True
+    margin: float = 0.005
+
+    def gain(self, a: float, b: float) -> float:
+        """How much better a is than b, in the metric's unit."""
+        return a - b if self.higher else b - a
+
+
+@dataclasses.dataclass(frozen=True)
+class Signature:
+    """What goes into a model and what comes out: all that a family has to know of a task.
+
+    A model takes one tensor, a batch of samples. Padding can be seen in it: a token 0, or, in a series that is
+    `dynamic`, a last channel that is 1 where there is a step and 0 where there is none. Translators take the target's
+    beginning as a second tensor.
+
+    Attributes:
+        problem: decides what comes out; shapes are in `output_shape`.
+        input_shape: of one sample: (channels, height, width) of an image, (channels, depth, height, width) of a volume,
+            (steps, channels) of a series, (tokens,) of a text.
+        outputs: classes, numbers or tokens of the target; the blank of CTC, number 0, included.
+        vocabulary: tokens of the input, ids in [0, vocabulary); 0 where the input is numbers.
+        dynamic: whether samples may have fewer steps than `input_shape` says.
+        target_steps: longest target with its first and last token; 0 where targets have no steps of their own.
+    """
+
+    problem: Problem
+    input_shape: tuple[int, ...]
+    outputs: int
+    vocabulary: int = 0
+    dynamic: bool = False
+    target_steps: int = 0
+
+    @property
+    def layout(self) -> Layout:
+        """What one sample is."""
+        layouts: dict[int, Layout] = {1: "tokens", 2: "series", 3: "image", 4: "volume"}
+        return layouts[len(self.input_shape)]
+
+    @property
+    def channels(self) -> int:
+        """Channels of the input, where the input is numbers."""
+        return self.input_shape[-1] if self.layout == "series" else self.input_shape[0]
+
+
+@dataclasses.dataclass(frozen=True)
 class Recipe:
     """How one model is trained.
 
@@ -48,6 +112,9 @@ class Recipe:
         batch_size: samples a step; ignored by "gd".
         schedule: "cosine" decays to zero after a linear warm-up over `warmup` of the steps.
         loss: "mse" is the mean squared error between outputs and one-hot targets (Hui & Belkin 2020, arXiv:2006.07322).
+        label_smoothing: share of the target that is spread over all classes, in [0, 1) (Szegedy et al. 2016,
+            arXiv:1512.00567).
+        clip: largest norm of the gradient, which is scaled down to it (Pascanu et al. 2013, arXiv:1211.5063); 0 is off.
         patience: stop after this many epochs without a lower validation loss and keep the best epoch; 0 is off.
     """
 
@@ -60,6 +127,8 @@ class Recipe:
     schedule: Literal["constant", "cosine"] = "cosine"
     warmup: float = 0.05
     loss: Literal["cross_entropy", "mse"] = "cross_entropy"
+    label_smoothing: float = 0.0
+    clip: float = 0.0
     patience: int = 0
 
 
@@ -108,27 +177,38 @@ class Trial:
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """One epoch of a learning curve. Losses are means per sample in nats; accuracy is in [0, 1]."""
+    """One epoch of a learning curve. Losses are means per sample or token; the score is NaN where it is costly."""
 
     epoch: int
     step: int
     lr: float
     train_loss: float
     validation_loss: float
-    validation_accuracy: float
+    validation_score: float
     seconds: float
 
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """Classification metrics on one split. Precision, recall, F1 are macro averages; rows of `confusion` are truth."""
+    """One model on one split.
 
+    Attributes:
+        metric: what `score` is.
+        loss: mean per sample, or per token where targets have steps.
+        values: every metric of the problem, by name.
+        confusion: counts of classes, rows are truth; empty where there are no classes.
+    """
+
+    metric: Metric
     loss: float
-    accuracy: float
-    precision: float
-    recall: float
-    f1: float
-    confusion: tuple[tuple[int, ...], ...]
+    score: float
+    values: dict[str, float]
+    confusion: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def error(self) -> float:
+        """What a law is fitted to: the score where less is better, and 1 - score where more is."""
+        return 1 - self.score if self.metric.higher else self.score
 
 
 @dataclasses.dataclass(frozen=True)
@@ -494,7 +574,7 @@ class Target:
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """What the user can afford; None is unlimited. `min_score` is a validation accuracy in [0, 1]."""
+    """What the user can afford; None is unlimited. `min_score` is the validation score to reach, in its own unit."""
 
     max_params: int | None = None
     max_latency_ms: float | None = None
@@ -506,10 +586,11 @@ class Budget:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Two sets of runs paired by seed: a minus b.
+    """Two sets of runs paired by seed.
 
     Attributes:
-        difference: mean paired difference on this validation split; the interval is over training runs (seeds).
+        difference: how much better a is than b on this validation split, in the metric's unit: the mean of a minus b,
+            or of b minus a where less is better. The interval is over training runs (seeds).
         population: the same difference for unseen examples too: the interval is over seeds and examples together.
         p_value: two-sided paired t-test of no difference, over seeds.
         verdict: "a is better", "b is better" or "undetermined", by `difference`.
@@ -600,7 +681,8 @@ class Choice:
 
     Attributes:
         status: "supported", "extrapolated" (the best size lies at the end of what was trained) or "undetermined".
-        score: mean validation accuracy of the width over its seeds.
+        margin: of the metric, in its unit.
+        score: mean validation score of the width over its seeds.
         predicted: what the law says about the error of this size, if there is a law.
         reference: the width with the best mean that the budget allows.
         comparisons: each width minus the larger one that it does worst against, largest first.
@@ -611,6 +693,7 @@ class Choice:
     params: int
     status: Literal["supported", "extrapolated", "undetermined"]
     sentence: str
+    metric: Metric
     margin: float
     score: Estimate
     predicted: Estimate | None
@@ -661,15 +744,15 @@ class Measurement:
     """One candidate on one target.
 
     Attributes:
-        validation_score, test_score: accuracy in [0, 1], with an interval over examples.
-        validation_drop, test_drop: parent's accuracy minus this one's, paired by example.
+        validation_score, test_score: of the task's metric, with an interval over examples.
+        validation_drop, test_drop: how much worse than the parent, in the metric's unit, paired by example.
         latency_p50_ms, latency_p99_ms: one request of `target.batch` samples.
         throughput: samples per second at batch `throughput_batch`.
         speedup: parent's p50 latency divided by this one's, measured in alternation.
         throughput_ratio: this throughput divided by the parent's, measured in alternation.
         size_bytes: files the runtime needs, on disk.
         peak_memory_bytes: peak resident memory of a fresh process that loads and runs only this model.
-        agreement: share of test samples on which this and the parent predict the same class.
+        agreement: share of test samples on which this and the parent give the same answer.
         frontier: no other candidate is at least as good in validation score, latency and size, and better in one.
     """
 
@@ -709,7 +792,7 @@ class Export:
 
     Attributes:
         path: folder, relative to the study.
-        batches: batch sizes at which outputs were compared.
+        batches: batch sizes at which outputs were compared; of sequences, batches of different lengths.
         max_difference: largest absolute difference of the outputs to the reference, per batch size.
         tolerance: the difference above which nothing is exported.
     """

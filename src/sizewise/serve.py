@@ -1,7 +1,8 @@
 """An HTTP server for exported models. It speaks version 2 of the Open Inference Protocol, with binary tensors.
 
-A model has one input, `image` (n, channels, height, width), raw pixels in any numeric datatype; and two outputs:
-`logits`, FP32 (n, classes), and `label`, BYTES (n, 1), the name of the class with the largest logit. Logits that are
+A model has one input, named after what a sample is: `image`, `volume`, `series` or `tokens`, raw values in any numeric
+datatype. It has one output of numbers, see `runtimes.OUTPUTS`, and where these stand for words one more, BYTES (n, 1):
+`label`, the name of the class with the largest logit, or `text`, what was transcribed or translated. Numbers that are
 not finite are null in JSON, which has no word for them; as binary tensors they are exact.
 
 Protocol: https://github.com/open-inference/open-inference-protocol; the binary extension is the one of Triton.
@@ -27,8 +28,10 @@ from numpy.typing import NDArray
 
 from sizewise import runtimes
 from sizewise.errors import UsageError, extra
-from sizewise.records import to_json
-from sizewise.runtimes import Config, Session
+from sizewise.records import Signature, to_json
+from sizewise.runtimes import OUTPUTS, Config
+from sizewise.runtimes.worded import worded
+from sizewise.tasks.problems import Session
 
 with extra("serve", needed_for="serving a model"):
     import uvicorn
@@ -55,7 +58,6 @@ DATATYPES = {
     **{f"INT{8 * size}": f"<i{size}" for size in (1, 2, 4, 8)},
     **{f"FP{8 * size}": f"<f{size}" for size in (2, 4, 8)},
 }
-OUTPUTS = ("logits", "label")
 PLATFORMS = {"torch": "pytorch_safetensors", "onnxruntime": "onnxruntime_onnx", "openvino": "openvino_ir"}
 
 
@@ -115,7 +117,10 @@ def app(folders: Sequence[Path], *, threads: int = 1) -> Starlette:
         )
     sessions = [runtimes.load(folder, threads=threads) for folder in folders]
     endpoints = _Endpoints(
-        {c.name: _Model(c, session, CapacityLimiter(1)) for c, session in zip(configs, sessions, strict=True)}
+        {
+            c.name: _Model(c, session, worded(c, folder), CapacityLimiter(1))
+            for c, session, folder in zip(configs, sessions, folders, strict=True)
+        }
     )
     application = Starlette(routes=endpoints.routes(), exception_handlers={HTTPException: _refused, Exception: _failed})
     application.state.names = names
@@ -126,6 +131,7 @@ def app(folders: Sequence[Path], *, threads: int = 1) -> Starlette:
 class _Model:
     config: Config
     session: Session
+    words: Callable[[NDArray[Any]], NDArray[Any]]
     turn: CapacityLimiter
     """Of one: a session takes one call at a time, and requests wait their turn without holding a thread."""
 
@@ -182,16 +188,42 @@ class _Endpoints:
 
 
 def _metadata(config: Config) -> Json:
+    signature = config.signature
+    first, *rest = signature.input_shape
+    datatype = "INT64" if signature.vocabulary else "FP32"
+    shape = [-1, -1 if signature.dynamic else first, *rest]
     return {
         "name": config.name,
         "versions": [VERSION],
         "platform": PLATFORMS[config.runtime],
-        "inputs": [{"name": "image", "datatype": "FP32", "shape": [-1, *config.input_shape]}],
+        "inputs": [{"name": signature.layout, "datatype": datatype, "shape": shape}],
         "outputs": [
-            {"name": "logits", "datatype": "FP32", "shape": [-1, len(config.classes)]},
-            {"name": "label", "datatype": "BYTES", "shape": [-1, 1]},
+            {"name": OUTPUTS[signature.problem], "datatype": _datatype(signature), "shape": _output_shape(config)},
+            *({"name": name, "datatype": "BYTES", "shape": [-1, 1]} for name in _worded(signature)),
         ],
     }
+
+
+def _datatype(signature: Signature) -> str:
+    return "INT64" if signature.problem == "translation" else "FP32"
+
+
+def _output_shape(config: Config) -> list[int]:
+    match config.signature.problem:
+        case "classification" | "regression":
+            return [-1, config.signature.outputs]
+        case "translation":
+            return [-1, -1]
+        case "detection":
+            return [-1, -1, 6]
+        case _:
+            return [-1, -1, config.signature.outputs]
+
+
+def _worded(signature: Signature) -> tuple[str, ...]:
+    """Names of the outputs that say in words what the numbers stand for."""
+    words = {"classification": ("label",), "transcription": ("text",), "translation": ("text",)}
+    return words.get(signature.problem, ())
 
 
 async def _body(request: Request) -> bytes:
@@ -208,11 +240,13 @@ async def _body(request: Request) -> bytes:
 
 def _answer(model: _Model, body: bytes, header_length: str | None) -> Response:
     request, binary = _split(body, header_length)
-    pixels = _pixels(request, binary, model.config)
-    requested = _requested(request)
-    logits = model.session(pixels)
-    labels = np.array(model.config.classes, dtype=object)[logits.argmax(axis=1)]
-    values = {"logits": logits, "label": labels.reshape(-1, 1)}
+    signature = model.config.signature
+    samples = _samples(request, binary, signature)
+    names = (OUTPUTS[signature.problem], *_worded(signature))
+    requested = _requested(request, names)
+    answers = model.session(samples)
+    words = [model.words(answers)] if len(names) > 1 else []
+    values = dict(zip(names, (answers, *words), strict=True))
     tensors = [_encode(name, values[name], binary=as_binary) for name, as_binary in requested]
     header = {"model_name": model.config.name, "model_version": VERSION, "outputs": [tensor for tensor, _ in tensors]}
     if "id" in request:
@@ -234,75 +268,94 @@ def _split(body: bytes, header_length: str | None) -> tuple[Json, bytes]:
     return request, body[length:]
 
 
-def _pixels(request: Json, binary: bytes, config: Config) -> NDArray[np.float32]:
-    tensor = _input(request)
-    shape = _shape(tensor, config)
-    values = _values(tensor, binary)
+def _samples(request: Json, binary: bytes, signature: Signature) -> NDArray[Any]:
+    tensor = _input(request, signature)
+    shape = _shape(tensor, signature)
+    values = _values(tensor, binary, signature.layout)
     if values.size != math.prod(shape):
-        raise _bad(f"input 'image' has {values.size} values; its shape {shape} holds {math.prod(shape)}")
+        raise _bad(f"input {signature.layout!r} has {values.size} values; its shape {shape} holds {math.prod(shape)}")
+    if signature.vocabulary:
+        return _tokens(values.reshape(shape), signature)
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and the model decides
         return values.reshape(shape).astype(np.float32)
 
 
-def _input(request: Json) -> Json:
+def _tokens(values: NDArray[Any], signature: Signature) -> NDArray[np.int64]:
+    if not ((values >= 0) & (values < signature.vocabulary) & (values == np.floor(values))).all():
+        raise _bad(f"input 'tokens' holds numbers that are no ids; expected 0 to {signature.vocabulary - 1}")
+    return values.astype(np.int64)
+
+
+def _input(request: Json, signature: Signature) -> Json:
     names = [_member(tensor, "name", str) for tensor in _member(request, "inputs", list)]
-    if names != ["image"]:
-        raise _bad(f"the inputs are {names}; expected ['image']")
+    if names != [signature.layout]:
+        raise _bad(f"the inputs are {names}; expected [{signature.layout!r}]")
     tensor: Json = request["inputs"][0]
     return tensor
 
 
-def _shape(tensor: Json, config: Config) -> list[int]:
+def _shape(tensor: Json, signature: Signature) -> list[int]:
     shape = _member(tensor, "shape", list)
-    expected = list(config.input_shape)
-    if any(type(size) is not int for size in shape) or shape[1:] != expected or shape[0] < 1:
-        raise _bad(f"input 'image' has shape {shape}; expected [n, {str(expected)[1:]} with n of at least 1")
+    longest, *rest = signature.input_shape
+    fits = all(type(size) is int for size in shape) and len(shape) == 2 + len(rest) and shape[0] >= 1
+    steps = range(1, longest + 1) if signature.dynamic else (longest,)
+    if not fits or shape[1] not in steps or shape[2:] != rest:
+        first = f"1 to {longest}" if signature.dynamic else str(longest)
+        expected = ", ".join([first, *map(str, rest)])
+        raise _bad(f"input {signature.layout!r} has shape {shape}; expected [n, {expected}] with n of at least 1")
     return shape
 
 
-def _values(tensor: Json, binary: bytes) -> NDArray[Any]:
+def _values(tensor: Json, binary: bytes, name: str) -> NDArray[Any]:
     datatype = _member(tensor, "datatype", str)
     if datatype not in DATATYPES:
-        raise _bad(f"input 'image' has datatype {datatype!r}; expected one of {', '.join(DATATYPES)}")
+        raise _bad(f"input {name!r} has datatype {datatype!r}; expected one of {', '.join(DATATYPES)}")
     size = _member(_member(tensor, "parameters", dict, {}), "binary_data_size", int, 0)
     if size != len(binary) or size % np.dtype(DATATYPES[datatype]).itemsize:
-        raise _bad(f"input 'image' is {size} bytes of {datatype}; {len(binary)} bytes follow the JSON")
-    return np.frombuffer(binary, DATATYPES[datatype]) if size else _from_json(_member(tensor, "data", list), datatype)
+        raise _bad(f"input {name!r} is {size} bytes of {datatype}; {len(binary)} bytes follow the JSON")
+    return (
+        np.frombuffer(binary, DATATYPES[datatype])
+        if size
+        else _from_json(_member(tensor, "data", list), datatype, name)
+    )
 
 
-def _from_json(data: list[Any], datatype: str) -> NDArray[Any]:
+def _from_json(data: list[Any], datatype: str, name: str) -> NDArray[Any]:
     """Numbers of a flat or nested JSON array, which must be ones that the datatype has."""
     try:
         values = np.array(data)
     except ValueError as error:
-        raise _bad("the data of input 'image' is ragged; expected a flat array, or one nested as its shape") from error
+        raise _bad(
+            f"the data of input {name!r} is ragged; expected a flat array, or one nested as its shape"
+        ) from error
     if values.dtype.kind not in "iuf":
-        raise _bad("the data of input 'image' holds something other than numbers")
+        raise _bad(f"the data of input {name!r} holds something other than numbers")
     with np.errstate(invalid="ignore", over="ignore"):
         converted = values.astype(DATATYPES[datatype])
     if converted.dtype.kind != "f" and not np.array_equal(converted, values):
-        raise _bad(f"the data of input 'image' holds numbers that are not {datatype}")
+        raise _bad(f"the data of input {name!r} holds numbers that are not {datatype}")
     return converted
 
 
-def _requested(request: Json) -> list[tuple[str, bool]]:
+def _requested(request: Json, known: Sequence[str]) -> list[tuple[str, bool]]:
     """Names of the outputs asked for, each with whether to send it as binary; all of them when none is named."""
     default = _member(_member(request, "parameters", dict, {}), "binary_data_output", bool, False)
-    outputs = _member(request, "outputs", list, []) or [{"name": name} for name in OUTPUTS]
+    outputs = _member(request, "outputs", list, []) or [{"name": name} for name in known]
     names = [_member(output, "name", str) for output in outputs]
-    if unknown := set(names) - set(OUTPUTS):
-        raise _bad(f"unknown outputs {sorted(unknown)}; expected {list(OUTPUTS)}")
+    if unknown := set(names) - set(known):
+        raise _bad(f"unknown outputs {sorted(unknown)}; expected {list(known)}")
     parameters = [_member(output, "parameters", dict, {}) for output in outputs]
     return [(name, _member(p, "binary_data", bool, default)) for name, p in zip(names, parameters, strict=True)]
 
 
 def _encode(name: str, values: NDArray[Any], *, binary: bool) -> tuple[Json, bytes | None]:
     """The description of an output tensor and, unless its data is in there, its bytes."""
-    text = values.dtype == object
-    tensor = {"name": name, "datatype": "BYTES" if text else "FP32", "shape": list(values.shape)}
+    text, whole = values.dtype == object, values.dtype.kind == "i"
+    datatype = "BYTES" if text else "INT64" if whole else "FP32"
+    tensor = {"name": name, "datatype": datatype, "shape": list(values.shape)}
     if not binary:
         return tensor | {"data": to_json(values.ravel().tolist())}, None
-    raw = _length_prefixed(values.ravel().tolist()) if text else values.astype("<f4").tobytes()
+    raw = _length_prefixed(values.ravel().tolist()) if text else values.astype(DATATYPES[datatype]).tobytes()
     return tensor | {"parameters": {"binary_data_size": len(raw)}}, raw
 
 

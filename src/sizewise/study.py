@@ -75,10 +75,10 @@ class Workspace:
     @classmethod
     def create(cls, requested: Study, root: Path, listener: Listener | None = None) -> Workspace:
         """A study in a new folder, or the same study in its old one."""
-        task = tasks.load(requested.task, Path(requested.data) if requested.data else None)
+        task = _load(requested)
         text = json.dumps(to_json(requested), sort_keys=True) + task.fingerprint
         request = hashlib.sha256(text.encode()).hexdigest()[:16]
-        study = config.resolve(requested, len(task.train.y))
+        study = config.resolve(requested, task)
         return cls(study, task, Store(root), request, listener or Listener())
 
     @classmethod
@@ -89,7 +89,7 @@ class Workspace:
             UsageError: there is none.
         """
         study = config.read(Path(root) / "study.toml")
-        task = tasks.load(study.task, Path(study.data) if study.data else None)
+        task = _load(study)
         store = Store(root)
         return cls(study, task, store, store.load("plan.json", Plan).request, listener or Listener())
 
@@ -121,8 +121,7 @@ class Workspace:
     def diagnose(self) -> tuple[Finding, ...]:
         """Say what limits the models."""
         probes = self._finished(self.planned().probes)
-        y, margin = self.task.validation.y, self.study.margin
-        found = diagnose.diagnose(self.sizes(), probes, y, self.store, margin=margin)
+        found = diagnose.diagnose(self.sizes(), probes, self.store, margin=self.study.margin)
         self.store.save("findings.json", found)
         return found
 
@@ -131,7 +130,6 @@ class Workspace:
         error_law = next(law for law in self.fit() if law.metric == "error")
         choice = choosing.choose(
             self.sizes(),
-            self.task.validation.y,
             self.store,
             margin=self.study.margin,
             budget=self.study.budget,
@@ -143,7 +141,7 @@ class Workspace:
     def compress(self) -> Compression:
         """Prune, distil and quantize; every result becomes a candidate beside the models trained small."""
         choice, sizes = self.store.load("choice.json", Choice), self.sizes()
-        trials = compression.plan_trials(self.study, sizes, choice)
+        trials, left_out = compression.plan_trials(self.study, sizes, choice, self.task)
         seconds = {width: max(run.seconds for run in runs) for width, runs in sizes.items()}
         runs = self._train(trials, lambda trial: seconds[trial.width])
         models = compression.models(self.study, sizes, choice, runs, self.store)
@@ -152,13 +150,12 @@ class Workspace:
         comparisons = tuple(
             compare_runs(
                 self.store,
-                self.task.validation.y,
                 (f"{_DONE[method]} to width {width}", group),
                 (f"width {width} trained small", sizes[width]),
             )
             for (method, width), group in sorted(compression.pruned_and_distilled(runs).items())
         )
-        result = Compression(candidates[0].name, candidates, comparisons, skipped)
+        result = Compression(candidates[0].name, candidates, comparisons, left_out + skipped)
         self.store.save("compression.json", result)
         return result
 
@@ -203,7 +200,7 @@ class Workspace:
     def _train(self, trials: Sequence[Trial], cost: Callable[[Trial], float]) -> tuple[Run, ...]:
         self.listener.planned({trial.key: cost(trial) for trial in trials})
         workers = self.study.sweep.workers or os.cpu_count() or 1
-        source = Source(self.study.task, self.study.data, self.task.fingerprint)
+        source = Source(self.study.task, self.study.data, self.study.metric, self.task.fingerprint)
         return train.train(
             trials,
             source,
@@ -251,6 +248,10 @@ class Workspace:
         return record
 
 
+def _load(study: Study) -> Task:
+    return tasks.load(study.task, Path(study.data) if study.data else None).scored_by(study.metric)
+
+
 _DONE = {"prune": "pruned", "distil": "distilled"}
 
 
@@ -273,7 +274,7 @@ def compare(study: Study, a: str, b: str, root: Path, listener: Listener | None 
         runs = space._train(trials, lambda trial: float(trial.width * trial.recipe.epochs))
     runs_a = [run for run in runs if run.trial in arms[0]]
     runs_b = [run for run in runs if run.trial in arms[1]]
-    comparison = compare_runs(space.store, space.task.validation.y, (a, runs_a), (b, runs_b))
+    comparison = compare_runs(space.store, (a, runs_a), (b, runs_b))
     space.store.save("comparison.json", comparison)
     return comparison
 

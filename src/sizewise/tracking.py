@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 
@@ -24,11 +25,12 @@ def write_curves(folder: Path, run: Run) -> None:
             scalars = {
                 "loss/train": point.train_loss,
                 "loss/validation": point.validation_loss,
-                "accuracy/validation": point.validation_accuracy,
+                f"{run.validation.metric.name}/validation": point.validation_score,
                 "learning rate": point.lr,
             }
             for name, value in scalars.items():
-                writer.add_scalar(name, value, point.step)
+                if math.isfinite(value):
+                    writer.add_scalar(name, value, point.step)
 
 
 def label(run: Run) -> str:

@@ -32,10 +32,11 @@ ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class Source:
-    """Where a worker finds the task again: the arguments of `tasks.load`, and what they must lead to."""
+    """Where a worker finds the task again: the arguments of `tasks.load`, its metric, and what they must lead to."""
 
     name: str
     data: str | None
+    metric: str
     fingerprint: str
 
 
@@ -170,7 +171,7 @@ def _data() -> Data:
 
         torch.set_num_threads(1)
         source = _Worker.source
-        task = tasks.load(source.name, Path(source.data) if source.data else None)
+        task = tasks.load(source.name, Path(source.data) if source.data else None).scored_by(source.metric)
         if task.fingerprint != source.fingerprint:
             raise DataError(f"the data of {source.name!r} changed while it was used", hint="start the command again")
         _Worker.data = Data.of(task)

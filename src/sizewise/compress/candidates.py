@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +15,13 @@ from sizewise import families, runtimes
 from sizewise.compress import quantize
 from sizewise.compress.trials import Sizes, pruned_and_distilled, targets
 from sizewise.config import Study
-from sizewise.errors import IntegrityError, MissingExtraError
+from sizewise.errors import IntegrityError, MissingExtraError, StoreError
 from sizewise.paired import median_run
-from sizewise.records import Candidate, Choice, Run
+from sizewise.records import Candidate, Choice, Run, Signature
 from sizewise.runtimes import eager, onnxruntime, openvino
 from sizewise.store import Store, read_json, write_json
 from sizewise.tasks import Task
+from sizewise.tasks.problems.problem import prepared
 
 Runtime = Literal["torch", "onnxruntime", "openvino"]
 Precision = Literal["fp32", "int8"]
@@ -57,32 +58,39 @@ def build(
     candidates: list[Candidate] = []
     skipped: list[str] = []
     variants = [v for v in VARIANTS if v[1] != "int8" or "int8" in study.compress.methods]
-    calibration = calibration_images(task, quantize.CALIBRATION_SAMPLES)
+    calibration = calibration_samples(task, quantize.CALIBRATION_SAMPLES)
     for number, run in enumerate(runs):
         with tempfile.TemporaryDirectory() as scratch:
-            graph = Path(scratch) / "model.onnx"
             for runtime, precision in variants:
                 candidate = _candidate(run, runtime, precision, store)
                 try:
-                    _make(candidate, run, task, store, graph, calibration)
+                    _make(candidate, run, task, store, Path(scratch), calibration)
                     candidates.append(candidate)
                 except MissingExtraError as error:
                     skipped.append(f"{candidate.name}: {error.message}; {error.hint}")
+                except StoreError:
+                    raise
+                except Exception as error:  # converters fail in their own ways; the model in PyTorch is always there
+                    if runtime == "torch":
+                        raise
+                    skipped.append(f"{candidate.name}: {_first_line(error)}")
         on_built((number + 1) / len(runs))
     return tuple(candidates), tuple(skipped)
 
 
-def calibration_images(task: Task, count: int) -> NDArray[np.float32]:
-    """At most `count` raw training images, spread over the whole split, since it may be sorted by class."""
-    spread = np.linspace(0, len(task.train.x) - 1, min(count, len(task.train.x)), dtype=int)
-    images: NDArray[np.float32] = task.train.x[spread].astype(np.float32)
-    return images
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
-def _make(
-    candidate: Candidate, run: Run, task: Task, store: Store, graph: Path, calibration: NDArray[np.float32]
-) -> None:
-    """Write the folder of one candidate, whole or not at all. `graph` is where the run's ONNX file is, or will be."""
+def calibration_samples(task: Task, count: int) -> NDArray[Any]:
+    """At most `count` raw training samples, spread over the whole split, since it may be sorted by class."""
+    spread = np.linspace(0, len(task.train) - 1, min(count, len(task.train)), dtype=int)
+    return prepared(task.train.x[spread], task.signature)
+
+
+def _make(candidate: Candidate, run: Run, task: Task, store: Store, graphs: Path, calibration: NDArray[Any]) -> None:
+    """Write the folder of one candidate, whole or not at all. `graphs` is the folder of the run's ONNX files."""
     folder = store / "candidates" / candidate.name
     if _is_this(folder, candidate):
         return
@@ -93,9 +101,12 @@ def _make(
         if candidate.runtime == "torch":
             shutil.copyfile(weights, temporary / "model.safetensors")
         else:
-            if not graph.exists():
-                onnxruntime.export(deployable(run, task, store), task.input_shape, graph)
-            _convert(candidate, graph, temporary, calibration)
+            if not any(graphs.glob("*.onnx")):
+                onnxruntime.export(deployable(run, task, store), task.signature, graphs)
+            for graph in sorted(graphs.glob("*.onnx")):
+                _convert(candidate, task.signature, graph, temporary, calibration)
+        for name, content in task.files.items():
+            (temporary / name).write_bytes(content)
         _config(candidate, run, task).write(temporary)
         write_json(temporary / "candidate.json", candidate)
         temporary.chmod(0o755)
@@ -113,23 +124,32 @@ def _is_this(folder: Path, candidate: Candidate) -> bool:
         return False
 
 
-def _convert(candidate: Candidate, graph: Path, folder: Path, calibration: NDArray[np.float32]) -> None:
+def _convert(candidate: Candidate, signature: Signature, graph: Path, folder: Path, calibration: NDArray[Any]) -> None:
+    """Convert one ONNX file to the candidate's runtime and precision, under its own name."""
+    if candidate.precision == "int8" and signature.problem == "translation" and candidate.runtime == "openvino":
+        raise ConversionError("int8 of a model of two graphs is made by ONNX Runtime only")
     match candidate.runtime, candidate.precision:
         case "onnxruntime", "fp32":
-            shutil.copyfile(graph, folder / "model.onnx")
+            shutil.copyfile(graph, folder / graph.name)
+        case "onnxruntime", "int8" if signature.layout in ("tokens", "series"):
+            quantize.onnxruntime_dynamic(graph, folder / graph.name)
         case "onnxruntime", "int8":
-            quantize.onnxruntime_int8(graph, folder / "model.onnx", calibration)
+            quantize.onnxruntime_int8(graph, folder / graph.name, calibration)
         case "openvino", "fp32":
-            openvino.convert(graph, folder / "model.xml")
+            openvino.convert(graph, folder / f"{graph.stem}.xml")
         case "openvino", "int8":
-            quantize.openvino_int8(graph, folder / "model.xml", calibration)
+            quantize.openvino_int8(graph, folder / f"{graph.stem}.xml", calibration)
+
+
+class ConversionError(Exception):
+    """A model that a runtime does not take in this precision."""
 
 
 def deployable(run: Run, task: Task, store: Store) -> eager.Deployable:
-    """A run's model with its preprocessing in front: raw images in, logits out."""
-    family = families.load(run.trial.family, task.input_shape, task.outputs)
+    """A run's model with its preprocessing in front: raw samples in, answers out."""
+    family = families.load(run.trial.family, task.signature)
     module = family.build(run.trial.width, weights=store.trial_folder(run.trial.key) / "model.safetensors")
-    return eager.Deployable(module, task.preprocessor.mean, task.preprocessor.std)
+    return eager.Deployable(module, task.preprocessor, task.signature)
 
 
 _DONE = {"trained": "trained", "prune": "pruned", "distil": "distilled"}
@@ -163,8 +183,7 @@ def _config(candidate: Candidate, run: Run, task: Task) -> runtimes.Config:
         precision=candidate.precision,
         family=run.trial.family,
         width=candidate.width,
-        input_shape=task.input_shape,
+        signature=task.signature,
         classes=task.classes,
-        mean=task.preprocessor.mean,
-        std=task.preprocessor.std,
+        preprocessor=task.preprocessor,
     )

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sizewise.errors import SizewiseError
-from sizewise.families import Family
+from sizewise.families import Family, example
 
 
 def prune(module: nn.Module, family: Family, width: int) -> dict[str, Tensor]:
@@ -36,15 +36,19 @@ def prune(module: nn.Module, family: Family, width: int) -> dict[str, Tensor]:
         )
     ratios = {layer: _ratio(layer.weight, goal[f"{name}.weight"]) for name, layer in layers.items()}
     fixed = [layer for layer, ratio in ratios.items() if ratio <= 0]
-    pruner = tp.pruner.BasePruner(
-        module,
-        torch.zeros(2, *family.input_shape),
-        importance=tp.importance.GroupMagnitudeImportance(p=2),
-        pruning_ratio=0.0,
-        pruning_ratio_dict={layer: ratio for layer, ratio in ratios.items() if ratio > 0},
-        ignored_layers=fixed,
-    )
-    pruner.step()
+    try:
+        pruner = tp.pruner.BasePruner(
+            module,
+            example(family.signature, 2),
+            importance=tp.importance.GroupMagnitudeImportance(p=2),
+            pruning_ratio=0.0,
+            pruning_ratio_dict={layer: ratio for layer, ratio in ratios.items() if ratio > 0},
+            ignored_layers=fixed,
+        )
+        pruner.step()
+    except Exception as error:  # a graph that cannot be traced fails wherever the tracer happens to be
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise SizewiseError(f"the dependency graph of {family.name} cannot be cut: {reason}", hint=_WITHOUT) from error
     state = module.state_dict()
     wrong = [name for name, tensor in goal.items() if state[name].shape != tensor.shape]
     if wrong:

@@ -1,4 +1,4 @@
-"""Static int8 from an ONNX file, by ONNX Runtime (QDQ, per channel) and by NNCF for OpenVINO."""
+"""Int8 from an ONNX file: static by ONNX Runtime (QDQ, per channel) and by NNCF for OpenVINO, dynamic for sequences."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,7 @@ def onnxruntime_int8(source: Path, target: Path, samples: NDArray[np.float32]) -
     dense layers. So the model is quantized both ways, whole and in its dense layers alone, and the faster one is kept.
 
     Args:
-        samples: raw training images (n, channels, height, width) that calibrate the activation ranges.
+        samples: raw training samples (n, ...) that calibrate the activation ranges.
     """
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -47,13 +48,25 @@ def onnxruntime_int8(source: Path, target: Path, samples: NDArray[np.float32]) -
         shutil.copyfile(_faster(whole, dense, np.resize(samples, (TIMED_BATCH, *samples.shape[1:]))), target)
 
 
+def onnxruntime_dynamic(source: Path, target: Path) -> None:
+    """Quantize the weights of dense layers to int8, and their inputs at run time: what ONNX Runtime advises for
+    recurrent layers and Transformers, whose activations change too much from sample to sample for fixed ranges."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    with _quiet(), tempfile.TemporaryDirectory() as folder:
+        prepared = Path(folder) / "prepared.onnx"
+        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        quantize_dynamic(str(prepared), str(target), weight_type=QuantType.QInt8, per_channel=True)
+
+
 def _quantize(source: Path, target: Path, operators: tuple[str, ...], samples: NDArray[np.float32]) -> None:
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     quantize_static(
         str(source),
         str(target),
-        _Reader(samples),
+        _Reader(_input_name(source), samples),
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=list(operators),
         per_channel=True,
@@ -76,7 +89,7 @@ def _faster(a: Path, b: Path, x: NDArray[np.float32]) -> Path:
     return min(times, key=lambda path: float(np.median(times[path])))
 
 
-def openvino_int8(source: Path, target: Path, samples: NDArray[np.float32]) -> None:
+def openvino_int8(source: Path, target: Path, samples: NDArray[Any]) -> None:
     """Quantize an ONNX file with NNCF's post-training quantization and save it as OpenVINO's .xml and .bin.
 
     Raises:
@@ -90,16 +103,24 @@ def openvino_int8(source: Path, target: Path, samples: NDArray[np.float32]) -> N
         openvino.save(nncf.quantize(model, calibration, subset_size=len(samples)), target)
 
 
+def _input_name(path: Path) -> str:
+    import onnx
+
+    name: str = onnx.load(str(path), load_external_data=False).graph.input[0].name
+    return name
+
+
 class _Reader:
     """Feeds calibration batches the way ONNX Runtime asks for them."""
 
-    def __init__(self, samples: NDArray[np.float32], batch: int = 64) -> None:
+    def __init__(self, name: str, samples: NDArray[np.float32], batch: int = 64) -> None:
+        self._name = name
         self._batches = iter(np.array_split(samples, max(1, len(samples) // batch)))
 
     def get_next(self) -> dict[str, NDArray[np.float32]] | None:
         """The next batch, or None at the end."""
         batch = next(self._batches, None)
-        return None if batch is None else {"image": batch}
+        return None if batch is None else {self._name: batch}
 
 
 @contextmanager

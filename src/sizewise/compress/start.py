@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sizewise import families
 from sizewise.compress.prune import prune
-from sizewise.loop import Data, Start, channels_last, predict
+from sizewise.loop import Data, Start, predict
 from sizewise.records import Trial
 from sizewise.store import Store
 
@@ -14,8 +14,9 @@ def prepare(trial: Trial, store: Store, data: Data) -> Start:
     if trial.origin is None:
         return Start()
     parent = store.run(trial.origin.parent).trial
-    family = families.load(parent.family, data.task.input_shape, data.task.outputs)
+    family = families.load(parent.family, data.task.signature)
     module = family.build(parent.width, weights=store.trial_folder(parent.key) / "model.safetensors")
     if trial.origin.method == "prune":
         return Start(weights=prune(module, family, trial.width))
-    return Start(teacher=predict(channels_last(module), data.x))
+    signature = data.task.signature
+    return Start(teacher=predict(families.arrange_module(module, signature), data.x, signature))

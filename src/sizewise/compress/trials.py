@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from sizewise import families
 from sizewise import recipe as recipes
+from sizewise.compress.prune import prune
 from sizewise.config import Study
+from sizewise.errors import SizewiseError
+from sizewise.families import Family
 from sizewise.records import Choice, Origin, Recipe, Run, Trial
+from sizewise.tasks import Task
 
 FINE_TUNING_RATE = 0.3
 """Learning rate of fine-tuning, as a share of the rate that trained the parent."""
@@ -15,21 +20,38 @@ FINE_TUNING_RATE = 0.3
 Sizes = Mapping[int, Sequence[Run]]
 
 
-def plan_trials(study: Study, sizes: Sizes, choice: Choice) -> tuple[Trial, ...]:
+def plan_trials(study: Study, sizes: Sizes, choice: Choice, task: Task) -> tuple[tuple[Trial, ...], tuple[str, ...]]:
     """Trials for the widths just below the chosen one, each over the first seeds of the sweep.
 
     A pruned trial descends from the chosen width's run of its own seed. A distilled one learns from the same seed's run
     of the largest width. Both are compared with the sweep's own run at that width and seed, which costs nothing.
+
+    Returns:
+        the trials and, for each method that this task or family does not allow, one sentence why.
     """
-    trials = []
+    methods, trials, skipped = study.compress.methods, [], []
+    family, largest = families.load(study.family, task.signature), max(sizes)
     for width in targets(study, sizes, choice):
-        pruned_from = choice.width if width < choice.width else max(sizes)
+        pruned_from = choice.width if width < choice.width else largest
+        cannot = _cannot_prune(family, pruned_from, width) if "prune" in methods and width < pruned_from else ""
+        skipped += [f"pruning width {pruned_from} to {width}: {cannot}"] if cannot else []
         for seed in _seeds(study, sizes, choice):
-            if "prune" in study.compress.methods and width < pruned_from:
+            if "prune" in methods and width < pruned_from and not cannot:
                 trials.append(_prune(study, _of_seed(sizes[pruned_from], seed), width))
-            if "distil" in study.compress.methods and width < max(sizes):
-                trials.append(_distil(study, _of_seed(sizes[max(sizes)], seed), width))
-    return tuple(trials)
+            if "distil" in methods and width < largest and task.problem.distils:
+                trials.append(_distil(study, _of_seed(sizes[largest], seed), width))
+    if "distil" in methods and not task.problem.distils:
+        skipped.append(f"distillation: {task.signature.problem} has no single vector of logits a sample")
+    return tuple(trials), tuple(skipped)
+
+
+def _cannot_prune(family: Family, start: int, width: int) -> str:
+    """Why a model cannot be cut to a width; empty if it can. Tried on one that was never trained."""
+    try:
+        prune(family.build(start, seed=0), family, width)
+    except SizewiseError as error:
+        return error.message
+    return ""
 
 
 def targets(study: Study, sizes: Sizes, choice: Choice) -> tuple[int, ...]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from sizewise.errors import UsageError
+from sizewise.families.family import refuse
+from sizewise.records import Signature
 
 HIDDEN_PER_CHANNEL = 4
 """Hidden units for each channel: 128 for 32, as in the reference."""
@@ -35,17 +36,14 @@ class Cnn(nn.Module):
         return logits
 
 
-def build(width: int, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
+def build(width: int, task: Signature) -> nn.Module:
     """The reference CNN with `width` channels and 4·`width` hidden units.
 
     Weights start from Kaiming's uniform scheme (He et al. 2015, arXiv:1502.01852) as PyTorch's layers apply it.
 
     Raises:
-        UsageError: the images are smaller than 4×4 or are not (channels, height, width).
+        UsageError: the images are smaller than 4×4, or it is not images that are classified or measured.
     """
-    if len(input_shape) != 3 or min(input_shape[1:]) < 4:
-        raise UsageError(
-            f"the cnn family cannot take samples of shape {tuple(input_shape)}",
-            hint="it needs (channels, height, width) with height and width of at least 4",
-        )
-    return Cnn(width, input_shape, outputs)
+    if task.layout != "image" or min(task.input_shape[1:]) < 4 or task.problem not in ("classification", "regression"):
+        raise refuse("cnn", task, "classification or regression of images of at least 4×4")
+    return Cnn(width, task.input_shape, task.outputs)

@@ -14,11 +14,34 @@ from torch import nn
 from sizewise.errors import UsageError
 from sizewise.families.count import parameters
 from sizewise.families.weights import load_weights
+from sizewise.records import Signature
 
-Builder = Callable[[int, tuple[int, ...], int], nn.Module]
+Builder = Callable[[int, Signature], nn.Module]
 
-NAMES = {"cnn": "sizewise.families.cnn:build"}
-"""Built-in families, each as `module:function`."""
+
+@dataclass(frozen=True)
+class Entry:
+    """A built-in family: its builder, and the widths from which and up to which a quick study looks."""
+
+    builder: str
+    smallest: int
+    largest: int
+
+
+NAMES = {
+    "cnn": Entry("sizewise.families.cnn:build", 2, 32),
+    "bilstm": Entry("sizewise.families.rnn:bilstm", 4, 64),
+    "lstm": Entry("sizewise.families.rnn:lstm", 4, 64),
+    "bigru": Entry("sizewise.families.rnn:bigru", 4, 64),
+    "gru": Entry("sizewise.families.rnn:gru", 4, 64),
+    "transformer": Entry("sizewise.families.transformer:transformer", 16, 96),
+    "translator": Entry("sizewise.families.transformer:translator", 32, 192),
+    "vit": Entry("sizewise.families.transformer:vit", 16, 96),
+}
+"""Built-in families."""
+
+OWN = (2, 32)
+"""Widths of a quick study of a user's own family."""
 
 WIDEST = 1 << 16
 
@@ -30,14 +53,12 @@ class Family:
     Attributes:
         name: built-in name or `package.module:function`.
         builder: makes the model of a width.
-        input_shape: (channels, height, width) of one sample.
-        outputs: number of classes.
+        signature: what goes into a model and what comes out.
     """
 
     name: str
     builder: Builder
-    input_shape: tuple[int, ...]
-    outputs: int
+    signature: Signature
 
     def build(self, width: int, *, seed: int | None = None, weights: Path | None = None) -> nn.Module:
         """The model at `width` >= 1 with random weights, the same for the same seed, or those of a safetensors file.
@@ -49,14 +70,14 @@ class Family:
         if width < 1:
             raise UsageError(f"width is {width}", hint="a width is a whole number of at least 1")
         if weights is not None:
-            module = self.builder(width, self.input_shape, self.outputs)
+            module = self.builder(width, self.signature)
             load_weights(module, weights)
             return module
         if seed is None:
-            return self.builder(width, self.input_shape, self.outputs)
+            return self.builder(width, self.signature)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return self.builder(width, self.input_shape, self.outputs)
+            return self.builder(width, self.signature)
 
     def params(self, width: int) -> int:
         """Trainable parameters at `width`, counted on a model without storage."""
@@ -92,13 +113,36 @@ class Family:
         return tuple(sorted({self.at(max(target, self.params(1))) for target in targets}))
 
 
-def load(name: str, input_shape: tuple[int, ...], outputs: int) -> Family:
-    """The family called `name`, for samples of `input_shape` and `outputs` classes.
+def ladder_of(name: str) -> tuple[int, int]:
+    """Smallest and largest width of a quick study."""
+    return (NAMES[name].smallest, NAMES[name].largest) if name in NAMES else OWN
+
+
+def suited(signature: Signature) -> str:
+    """The built-in family for a task whose study names none: the first that takes its samples.
+
+    Raises:
+        UsageError: there is none.
+    """
+    for name in NAMES:
+        try:
+            load(name, signature)
+        except UsageError:
+            continue
+        return name
+    raise UsageError(
+        f"no built-in family does {signature.problem} on a {signature.layout}",
+        hint="bring your own: --family package.module:function",
+    )
+
+
+def load(name: str, signature: Signature) -> Family:
+    """The family called `name`, for samples and answers of a signature.
 
     Raises:
         UsageError: there is no such family, or it cannot be built for these samples.
     """
-    path = NAMES.get(name, name)
+    path = NAMES[name].builder if name in NAMES else name
     if ":" not in path:
         near = difflib.get_close_matches(name, NAMES, n=1)
         suggestion = f"did you mean {near[0]!r}? " if near else ""
@@ -114,6 +158,15 @@ def load(name: str, input_shape: tuple[int, ...], outputs: int) -> Family:
             f"family {name!r} cannot be imported: {error}",
             hint="write package.module:function, importable from the folder you are in",
         ) from error
-    family = Family(name, builder, tuple(input_shape), outputs)
+    family = Family(name, builder, signature)
     family.params(1)  # builds once without storage, so that samples it cannot take are refused here
     return family
+
+
+def refuse(family: str, signature: Signature, needs: str) -> UsageError:
+    """The error of a family that cannot take these samples or give these answers."""
+    shape = " × ".join(map(str, signature.input_shape))
+    return UsageError(
+        f"the {family} family cannot do {signature.problem} on a {signature.layout} of {shape}",
+        hint=f"it needs {needs}",
+    )

@@ -49,7 +49,8 @@ class Evidence:
     def of_runs(cls, runs: Sequence[Run], metric: str) -> Evidence:
         """A sweep: validation loss (nats) or error against parameters.
 
-        k errors of n examples count as (k + 1/2)/(n + 1), so that none is zero.
+        The error is 1 - score, or the score where less is better. k errors of n examples count as (k + 1/2)/(n + 1), so
+        that none is zero.
         """
         x = np.array([[run.params] for run in runs], dtype=float).reshape(-1, 1)
         y = np.array([_outcome(run, metric) for run in runs], dtype=float)
@@ -132,6 +133,7 @@ def _sized(variables: tuple[str, ...]) -> int:
 def _outcome(run: Run, metric: str) -> float:
     if metric == "loss":
         return run.validation.loss
+    if run.validation.metric.name != "accuracy":
+        return run.validation.error
     examples = sum(map(sum, run.validation.confusion))
-    errors = (1 - run.validation.accuracy) * examples
-    return (errors + 0.5) / (examples + 1)
+    return (run.validation.error * examples + 0.5) / (examples + 1)

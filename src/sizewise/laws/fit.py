@@ -35,7 +35,7 @@ def fit(runs: Sequence[Run], metric: str, *, seed: int = 0) -> Law:
 
     Args:
         runs: one recipe and data fraction, several sizes and seeds.
-        metric: "loss" (nats) or "error" (1 - accuracy; k errors of n count as (k + 1/2)/(n + 1), so that none is zero).
+        metric: "loss", or "error": 1 - score, or the score where less is better.
     """
     return fit_evidence(Evidence.of_runs(runs, metric), fewest_repeats=3, seed=seed)
 

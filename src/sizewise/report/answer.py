@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sizewise import words
 from sizewise.records import Candidate, Choice, Comparison, Measurement, Recommendation, Run
 from sizewise.report import format as f
 from sizewise.report.figures import RUNTIMES
@@ -79,11 +80,11 @@ def _origin(candidate: Candidate, made: Run | None, runs: Sequence[Run]) -> str:
 
 def _size(choice: Choice, runs: Sequence[Run]) -> Group:
     open_ = choice.status == "undetermined"
-    score = f.shown(choice.score, "percent")
+    score = f.shown(choice.score, f.score_kind(choice.metric))
     largest = max((run.params for run in runs), default=choice.params)
     times = largest / choice.params
     cards = [
-        Card(score.value, score.interval, score.note, "validation accuracy"),
+        Card(score.value, score.interval, score.note, f"validation {choice.metric.name}"),
         Card(f"{choice.params:,}", "", "", f"parameters, {_fewer(times)}"),
     ]
     hardest = next((c for c in choice.comparisons if c.a == f"width {choice.width}"), None)
@@ -102,15 +103,18 @@ def _fewer(times: float) -> str:
 
 
 def _against(c: Comparison) -> Card:
-    d = f.shown(c.difference, "points")
-    return Card(d.value, d.interval, d.note, f"points against {c.b}, {f.counted(c.difference.n, 'paired seed')}")
+    d = f.shown(c.difference, f.gain_kind(c.metric))
+    return Card(
+        d.value, d.interval, d.note, f"{words.unit(c.metric)} against {c.b}, {f.counted(c.difference.n, 'paired seed')}"
+    )
 
 
 def _shipped(m: Measurement, parent: str) -> tuple[Card, ...]:
-    score, lost = f.shown(m.test_score, "percent"), f.shown(m.test_drop, "points")
+    metric = m.test.metric
+    score, lost = f.shown(m.test_score, f.score_kind(metric)), f.shown(m.test_drop, f.gain_kind(metric))
     latency, ratio = f.shown(m.latency_p50_ms, "latency"), f.shown(m.throughput_ratio, "times")
     cards = [
-        Card(score.value, score.interval, score.note, f"test accuracy, {m.test_score.n:,} examples"),
+        Card(score.value, score.interval, score.note, f"test {metric.name}, {m.test_score.n:,} examples"),
         Card(latency.value, latency.interval, latency.note, f"median latency of {f.counted(m.target.batch, 'sample')}"),
         Card(f.size(m.size_bytes), "", "", f"on disk, {f.size(m.peak_memory_bytes)} peak memory"),
     ]
@@ -119,7 +123,7 @@ def _shipped(m: Measurement, parent: str) -> tuple[Card, ...]:
     against = "the chosen model in PyTorch"
     return (
         cards[0],
-        Card(lost.value, lost.interval, lost.note, f"points of it lost against {against}"),
+        Card(lost.value, lost.interval, lost.note, f"{words.unit(metric)} of it lost against {against}"),
         cards[1],
         Card(ratio.value, ratio.interval, ratio.note, f"the throughput of {against}, batch {m.throughput_batch}"),
         cards[2],

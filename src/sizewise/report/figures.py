@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from sizewise import stats
-from sizewise.records import Choice, Comparison, Estimate, Law, Measurement, Run
+from sizewise import stats, words
+from sizewise.records import Choice, Comparison, Estimate, Law, Measurement, Metric, Run
 from sizewise.report import format as f
 from sizewise.report import law as laws
 from sizewise.report.svg import Chart, Pair, span
@@ -42,7 +42,7 @@ def size_performance(sizes: Sizes, law: Law, choice: Choice | None) -> str:
         f"validation {law.metric}",
         log_x=True,
         log_y=log_y,
-        percent_y=law.metric == "error",
+        percent_y=law.metric == "error" and next(iter(sizes.values()))[0].validation.metric.share,
     )
     drawn = laws.curve(law, reach)
     if drawn is not None:
@@ -117,12 +117,12 @@ def choice_forest(choice: Choice) -> str:
     rows = choice.comparisons[::-1]
     chosen = [c.a == f"width {choice.width}" for c in rows]
     chart = _forest(
-        "Accuracy of each width minus that of the strongest larger one",
+        f"How much better each width is than the strongest larger one, validation {choice.metric.name}",
         rows,
         ["mean chosen" if yes else "mean" for yes in chosen],
         # Far-off sizes would squeeze the ones that matter: what lies beyond ten margins is cut at the edge.
-        margin=-100 * choice.margin,
-        edge=-1000 * choice.margin,
+        margin=-_scale(choice.metric) * choice.margin,
+        edge=-10 * _scale(choice.metric) * choice.margin,
         left=84,
     )
     return chart.render()
@@ -132,7 +132,7 @@ def compression_forest(comparisons: Sequence[Comparison]) -> str:
     """Differences of each compressed model to the one trained small at its width, with their intervals."""
     rows = comparisons[::-1]
     styles = [f"candidate {method}" for c in rows for method, done in METHODS.items() if c.a.startswith(done)]
-    return _forest("Accuracy compressed minus trained small", rows, styles, left=160).render()
+    return _forest(f"{comparisons[0].metric.name} compressed against trained small", rows, styles, left=160).render()
 
 
 def _forest(
@@ -145,14 +145,15 @@ def _forest(
     left: int,
 ) -> Chart:
     """Differences in points, one a row from below, with zero and the margin as vertical lines."""
-    ends = [max(100 * x, edge) for c in rows for x in (c.difference.low, c.difference.high)]
+    metric, scale = rows[0].metric, _scale(rows[0].metric)
+    ends = [max(scale * x, edge) for c in rows for x in (c.difference.low, c.difference.high)]
     margins = [] if margin is None else [margin]
     low, high = span([*ends, 0.0, *margins], pad=0.06)
     chart = Chart(
         title,
         (low, high),
         (-0.6, len(rows) - 0.4),
-        "difference in validation accuracy, points",
+        f"validation {metric.name}, {words.unit(metric)} better" if metric.share else f"better by, {metric.name}",
         height=84 + 16 * len(margins) + 28 * len(rows),
         left=left,
         top=34 + 16 * len(margins),
@@ -167,17 +168,21 @@ def _forest(
 
 
 def _draw_difference(chart: Chart, row: int, c: Comparison, style: str) -> None:
-    left, d = chart.x[0], c.difference
-    words = f.shown(d, "points")
-    tip = f"{c.a} minus {c.b}: {words.value} {words.interval} points, {d.n} seeds"
-    if 100 * d.high > left:
-        chart.across(row, max(100 * d.low, left), 100 * d.high, "interval")
-    inside = 100 * d.value > left
-    chart.dot(max(100 * d.value, left), row, style, radius=5, shape="circle" if inside else "left", tip=tip)
+    left, d, scale = chart.x[0], c.difference, _scale(c.metric)
+    tip = f"{c.a} against {c.b}: {words.difference(d, c.metric)}, {d.n} seeds"
+    if scale * d.high > left:
+        chart.across(row, max(scale * d.low, left), scale * d.high, "interval")
+    inside = scale * d.value > left
+    chart.dot(max(scale * d.value, left), row, style, radius=5, shape="circle" if inside else "left", tip=tip)
+
+
+def _scale(metric: Metric) -> float:
+    """Differences of shares are drawn in points."""
+    return 100.0 if metric.share else 1.0
 
 
 def frontier(measurements: Sequence[Measurement], axis: str, flags: Mapping[str, str]) -> str:
-    """Validation accuracy against latency or bytes: every candidate with its interval, the frontier joined.
+    """Validation score against latency or bytes: every candidate with its interval, the frontier joined.
 
     Args:
         flags: what to write above some candidates, by name; the first is the most important.
@@ -186,15 +191,16 @@ def frontier(measurements: Sequence[Measurement], axis: str, flags: Mapping[str,
         "latency": lambda m: 1e3 * m.latency_p50_ms.value,
         "size": lambda m: float(m.size_bytes),
     }[axis]
+    metric = measurements[0].test.metric
     scores = [x for m in measurements for x in (m.validation_score.low, m.validation_score.high)]
     chart = Chart(
-        f"Validation accuracy against {axis}",
+        f"Validation {metric.name} against {axis}",
         span([cost(m) for m in measurements], log=True),
         span(scores),
         "p50 latency of one request, µs" if axis == "latency" else "bytes on disk",
-        "validation accuracy",
+        f"validation {metric.name}",
         log_x=True,
-        percent_y=True,
+        percent_y=metric.share,
         height=360,
         top=50,
     )
@@ -225,7 +231,7 @@ def _steps(measurements: Sequence[Measurement], cost: Callable[[Measurement], fl
     steps: list[Pair] = []
     for m in sorted(measurements, key=cost):
         score = m.validation_score.value
-        if not steps or score > steps[-1][1]:
+        if not steps or m.test.metric.gain(score, steps[-1][1]) > 0:
             if steps:
                 steps.append((cost(m), steps[-1][1]))
             steps.append((cost(m), score))
@@ -234,13 +240,15 @@ def _steps(measurements: Sequence[Measurement], cost: Callable[[Measurement], fl
 
 def _tip(m: Measurement) -> str:
     def say(e: Estimate, kind: f.Kind) -> str:
-        words = f.shown(e, kind)
-        return f"{words.value} {words.interval}"
+        shown = f.shown(e, kind)
+        return f"{shown.value} {shown.interval}"
+
+    kind = f.score_kind(m.test.metric)
 
     return (
         f"{m.candidate.name}\n"
-        f"validation {say(m.validation_score, 'percent')}\n"
-        f"test {say(m.test_score, 'percent')}\n"
+        f"validation {say(m.validation_score, kind)}\n"
+        f"test {say(m.test_score, kind)}\n"
         f"p50 {say(m.latency_p50_ms, 'latency')}\n"
         f"{say(m.throughput, 'count')} samples/s\n"
         f"{f.size(m.size_bytes)}"

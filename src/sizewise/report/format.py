@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from sizewise.records import Estimate
+from sizewise.records import Estimate, Metric
 
 MISSING = "–"
 
-Kind = Literal["percent", "points", "latency", "count", "number", "loss", "times", "duration", "quantity"]
+Kind = Literal["percent", "points", "latency", "count", "number", "loss", "times", "duration", "quantity", "change"]
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -45,6 +45,16 @@ def shown(e: Estimate, kind: Kind) -> Shown:
     )
 
 
+def score_kind(metric: Metric) -> Kind:
+    """How scores of a metric are written."""
+    return "percent" if metric.share else "loss"
+
+
+def gain_kind(metric: Metric) -> Kind:
+    """How differences of a metric are written."""
+    return "points" if metric.share else "change"
+
+
 def _writer(kind: Kind, value: float) -> tuple[Callable[[float], str], str]:
     """How to write numbers of this kind near `value`, and their unit."""
     writers: dict[Kind, tuple[Callable[[float], str], str]] = {
@@ -56,6 +66,7 @@ def _writer(kind: Kind, value: float) -> tuple[Callable[[float], str], str]:
         "times": (_fixed(value, 2), " ×"),
         "duration": (_fixed(value, 2), " s"),
         "quantity": (quantity, ""),
+        "change": (lambda v: f"{v:+.4f}", ""),
     }
     if kind != "latency":
         return writers[kind]

@@ -68,4 +68,4 @@ def observed(law: Law) -> Callable[[Run], float]:
     """What the law speaks of, for one run."""
     if law.metric == "loss":
         return lambda run: run.validation.loss
-    return lambda run: 1 - run.validation.accuracy
+    return lambda run: run.validation.error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from sizewise import words
 from sizewise.recipe import REFERENCE_WIDTH
 from sizewise.records import (
     Choice,
@@ -13,12 +14,15 @@ from sizewise.records import (
     Finding,
     Law,
     Measurement,
+    Metric,
     Recipe,
     Recommendation,
     Run,
+    Signature,
 )
 from sizewise.report import classes, figures, law, tables
 from sizewise.report.answer import groups, headline
+from sizewise.report.format import gain_kind, score_kind
 from sizewise.report.template import part, pour
 
 
@@ -36,7 +40,8 @@ class Page:
     name: str
     task: str
     family: str
-    input_shape: tuple[int, ...]
+    signature: Signature
+    metric: Metric
     classes: tuple[str, ...]
     counts: Mapping[str, int]
     runs: Sequence[Run]
@@ -86,6 +91,12 @@ def render(page: Page) -> str:
         shapes={shape: f"{figures.RUNTIMES[runtime]} {kind}" for (runtime, kind), shape in figures.SHAPES.items()},
         band_note=law.BAND_NOTE,
         reference_width=REFERENCE_WIDTH,
+        score_kind=score_kind(page.metric),
+        gain_kind=gain_kind(page.metric),
+        unit=words.unit(page.metric),
+        error_words=words.error(page.metric),
+        margin_words=words.amount(page.choice.margin, page.metric) if page.choice else "",
+        drop_words=words.amount(page.recommendation.max_drop, page.metric) if page.recommendation else "",
         train_seconds=sum(run.seconds for run in page.runs),
         **_figures(page),
         **_tables(page),
@@ -125,7 +136,8 @@ def _tables(page: Page) -> dict[str, object]:
         "verdicts": tables.verdicts(page.choice) if page.choice else [],
         "table": tables.sizes(page.sizes),
         "candidates": tables.candidates(page.measurements, page.recommendation, page.parent),
-        "per_class": classes.per_class(matrix, page.classes) if shipped else [],
-        "confusion": classes.heat(matrix, page.classes) if shipped and few else [],
-        "mistakes": classes.mistakes(matrix, page.classes) if shipped and not few else [],
+        "per_class": classes.per_class(matrix, page.classes) if matrix else [],
+        "confusion": classes.heat(matrix, page.classes) if matrix and few else [],
+        "mistakes": classes.mistakes(matrix, page.classes) if matrix and not few else [],
+        "values": {k: v for k, v in shipped.test.values.items() if k != page.metric.name} if shipped else {},
     }

@@ -31,7 +31,7 @@ class Size:
     memory_bytes: int
     train_loss: Estimate
     loss: Estimate
-    accuracy: Estimate
+    score: Estimate
     seconds: Estimate
 
 
@@ -82,7 +82,7 @@ def _size(width: int, runs: Sequence[Run]) -> Size:
         memory_bytes=first.memory_bytes,
         train_loss=mean(lambda run: run.train_loss),
         loss=mean(lambda run: run.validation.loss),
-        accuracy=mean(lambda run: run.validation.accuracy),
+        score=mean(lambda run: run.validation.score),
         seconds=mean(lambda run: run.seconds),
     )
 

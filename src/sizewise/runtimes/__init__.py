@@ -1,29 +1,25 @@
 """What runs a model: one interface, `load(folder) -> Session`, and one file for each runtime behind it.
 
 A model folder holds `config.json` and the files of one runtime. Its preprocessing is part of the model, so a session
-takes raw pixels and gives logits, whichever runtime answers.
+takes raw samples and gives answers, whichever runtime answers.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from sizewise.errors import IntegrityError, SizewiseError
+from sizewise.records import Signature
 from sizewise.store import read_json, sha256, write_json
+from sizewise.tasks import Preprocessor
+from sizewise.tasks.problems import Session
 
 T = TypeVar("T")
 
 Runtime = Literal["torch", "onnxruntime", "openvino"]
-
-Session = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""Raw pixels (n, channels, height, width) to logits (n, classes), for any n >= 1. One call at a time."""
 
 FORMAT = 1
 """Version of config.json and manifest.json; a reader refuses any other."""
@@ -33,7 +29,27 @@ FILES: dict[Runtime, tuple[str, ...]] = {
     "onnxruntime": ("model.onnx",),
     "openvino": ("model.xml", "model.bin"),
 }
-"""The files that hold the model, for each runtime."""
+"""The files that hold a model, for each runtime."""
+
+TRANSLATOR_FILES: dict[Runtime, tuple[str, ...]] = {
+    "torch": ("model.safetensors",),
+    "onnxruntime": ("encoder.onnx", "decoder.onnx"),
+    "openvino": ("encoder.xml", "encoder.bin", "decoder.xml", "decoder.bin"),
+}
+"""A translator is two graphs: the source is read once, and the target grows token by token."""
+
+OUTPUTS = {
+    "classification": "logits",
+    "regression": "values",
+    "tagging": "logits",
+    "language modelling": "logits",
+    "transcription": "logits",
+    "translation": "tokens",
+    "detection": "boxes",
+}
+"""Name of a session's output. Shapes: logits (n, classes), or (n, steps, outputs) where there are steps; values
+(n, numbers); tokens (n, steps), padded with 0; boxes (n, most boxes, 6) of class from 1, score, left, top, right and
+bottom in pixels, best first, filled up with class 0. The input is named after its layout."""
 
 _PIP = {
     "torch": "pip install sizewise",
@@ -47,9 +63,9 @@ class Config:
     """A model folder's config.json.
 
     Attributes:
-        input_shape: (channels, height, width) of one sample.
-        classes: name of each logit.
-        mean, std: of each channel, in raw units; the model computes (pixels - mean) / std itself.
+        signature: what goes in and comes out.
+        classes: name of each class, label or token, by index.
+        preprocessor: what the model does with raw samples itself.
     """
 
     format: int
@@ -58,10 +74,15 @@ class Config:
     precision: Literal["fp32", "int8"]
     family: str
     width: int
-    input_shape: tuple[int, ...]
+    signature: Signature
     classes: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    preprocessor: Preprocessor
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of the files that hold the model."""
+        table = TRANSLATOR_FILES if self.signature.problem == "translation" else FILES
+        return table[self.runtime]
 
     @classmethod
     def read(cls, folder: Path) -> Config:
@@ -116,7 +137,7 @@ def files(folder: Path) -> tuple[Path, ...]:
     Raises:
         IntegrityError: config.json is missing or damaged.
     """
-    return tuple(folder / name for name in FILES[Config.read(folder).runtime])
+    return tuple(folder / name for name in Config.read(folder).files)
 
 
 def verify(folder: Path) -> Config:

@@ -28,9 +28,10 @@ def _main(folder: Path, threads: int, batch: int) -> None:
     from sizewise import runtimes
 
     session = runtimes.load(folder, threads=threads)
-    shape = runtimes.Config.read(folder).input_shape
+    signature = runtimes.Config.read(folder).signature
+    kind = np.int64 if signature.vocabulary else np.float32
     for _ in range(3):
-        session(np.zeros((batch, *shape), np.float32))
+        session(np.ones((batch, *signature.input_shape), kind))  # ones, since zeros are padding
     print(_peak_of_this_process())
 
 

@@ -4,40 +4,67 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from sizewise.runtimes import Config, Session
+from sizewise.records import Signature
+from sizewise.runtimes import OUTPUTS, Config, beam
+from sizewise.tasks.problems import Session
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
-def export(module: nn.Module, input_shape: Sequence[int], path: Path) -> None:
-    """Write a model as one ONNX file with input `image`, output `logits` and any batch size.
+def export(module: nn.Module, signature: Signature, folder: Path) -> None:
+    """Write a model as `model.onnx`, or a translator as `encoder.onnx` and `decoder.onnx`, for any batch size.
 
     Args:
-        module: raw pixels to logits, as `eager.Deployable`; it is put into evaluation mode.
-        input_shape: (channels, height, width) of one sample.
+        module: raw samples to answers, as `eager.Deployable`; it is put into evaluation mode.
     """
     import torch
 
-    example = torch.zeros(2, *input_shape)  # a batch of 1 would be taken for a constant
+    from sizewise.families import example
+    from sizewise.runtimes import eager
+
+    batch, steps = torch.export.Dim("batch"), torch.export.Dim("steps", min=2)
+    x = example(signature, 2)[0]  # a batch of 1 would be taken for a constant
+    shape = {0: batch} | ({1: steps} if signature.dynamic else {})
+    if signature.problem != "translation":
+        _export(module, (x,), [signature.layout], [OUTPUTS[signature.problem]], (shape,), folder / "model.onnx")
+        return
+    encoder, decoder = eager.parts(module)
+    with torch.no_grad():
+        memory = encoder(x)
+    _export(encoder, (x,), ["tokens"], ["memory"], (shape,), folder / "encoder.onnx")
+    target, grown = example(signature, 2)[1], {0: batch, 1: torch.export.Dim("target_steps", min=2)}
+    inputs, names = (memory, x, target), ["memory", "tokens", "target"]
+    _export(decoder, inputs, names, ["logits"], (shape, shape, grown), folder / "decoder.onnx")
+
+
+def _export(
+    module: nn.Module,
+    inputs: tuple[Tensor, ...],
+    input_names: list[str],
+    output_names: list[str],
+    shapes: tuple[dict[int, Any], ...],
+    path: Path,
+) -> None:
+    import torch
+
     with _quiet():
         from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
         program = torch.onnx.export(
             module.eval(),
-            (example,),
+            inputs,
             dynamo=True,
-            input_names=["image"],
-            output_names=["logits"],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            input_names=input_names,
+            output_names=output_names,
+            dynamic_shapes=shapes,
             verbose=False,
         )
         assert program is not None  # None is what the older exporter returns
@@ -47,12 +74,13 @@ def export(module: nn.Module, input_shape: Sequence[int], path: Path) -> None:
 
 
 def load(folder: Path, config: Config, threads: int) -> Session:
-    """Open `model.onnx` on the CPU."""
-    return open_file(folder / "model.onnx", threads)
+    """Open the folder's graphs on the CPU."""
+    graphs = [open_file(folder / name, threads) for name in config.files]
+    return beam.session(graphs[0], graphs[1], config.signature) if len(graphs) == 2 else graphs[0]
 
 
-def open_file(path: Path, threads: int) -> Session:
-    """Open any ONNX file with one input `image` and one output `logits`."""
+def open_file(path: Path, threads: int) -> Callable[..., NDArray[Any]]:
+    """Open an ONNX file: its inputs in their order to its first output."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -62,12 +90,13 @@ def open_file(path: Path, threads: int) -> Session:
     if threads == 1:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     graph = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names, output = [node.name for node in graph.get_inputs()], [graph.get_outputs()[0].name]
 
-    def session(x: NDArray[np.float32]) -> NDArray[np.float32]:
-        logits: NDArray[np.float32] = graph.run(["logits"], {"image": x})[0]
-        return logits
+    def run(*inputs: NDArray[Any]) -> NDArray[Any]:
+        found: NDArray[Any] = graph.run(output, dict(zip(names, inputs, strict=True)))[0]
+        return found
 
-    return session
+    return run
 
 
 @contextmanager

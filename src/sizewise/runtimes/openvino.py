@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from sizewise.errors import extra
-from sizewise.runtimes import Config, Session
+from sizewise.runtimes import Config, beam
+from sizewise.tasks.problems import Session
 
 if TYPE_CHECKING:
     import openvino
@@ -47,22 +48,29 @@ def convert(onnx_path: Path, xml_path: Path) -> None:
 
 
 def load(folder: Path, config: Config, threads: int) -> Session:
-    """Compile `model.xml` for the CPU.
+    """Compile the folder's graphs for the CPU.
 
     Raises:
         MissingExtraError: OpenVINO is not installed.
     """
+    graphs = [open_file(folder / name, config.precision, threads) for name in config.files if name.endswith(".xml")]
+    return beam.session(graphs[0], graphs[1], config.signature) if len(graphs) == 2 else graphs[0]
+
+
+def open_file(path: Path, precision: str, threads: int) -> Callable[..., NDArray[Any]]:
+    """Compile one .xml file: its inputs in their order to its first output."""
     with extra("openvino", needed_for=_NEEDED_FOR):
         import openvino
 
     settings: dict[str, str | int] = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
-    if config.precision == "fp32":  # CPUs with bf16 units would use them unasked
+    if precision == "fp32":  # CPUs with bf16 units would use them unasked
         settings["INFERENCE_PRECISION_HINT"] = "f32"
-    request = openvino.compile_model(str(folder / "model.xml"), "CPU", settings).create_infer_request()
+    request = openvino.compile_model(str(path), "CPU", settings).create_infer_request()
 
-    def session(x: NDArray[np.float32]) -> NDArray[np.float32]:
-        # The input is only read, so it need not be copied; the output belongs to the request, so it must be.
-        logits: NDArray[np.float32] = request.infer({"image": x}, share_inputs=True)["logits"]
-        return logits
+    def run(*inputs: NDArray[Any]) -> NDArray[Any]:
+        # The inputs are only read, so they need not be copied; the output belongs to the request, so it must be.
+        request.infer(list(inputs), share_inputs=True)
+        output: NDArray[Any] = request.get_output_tensor(0).data.copy()
+        return output
 
-    return session
+    return run

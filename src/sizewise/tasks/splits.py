@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,7 +35,7 @@ def hold_out(split: Split, share: float, *, classes: tuple[str, ...], fewest: in
     indices = np.arange(len(split.y))
     parted = max(round(share * len(indices)), len(classes))  # at least one of every class
     stays, goes = _lend(split.y, *train_test_split(indices, test_size=parted, stratify=split.y, random_state=SEED))
-    return _take(split, stays), _take(split, goes)
+    return split.take(stays), split.take(goes)
 
 
 def in_three(split: Split, validation: float, test: float, *, classes: tuple[str, ...]) -> tuple[Split, Split, Split]:
@@ -53,7 +51,3 @@ def _lend(
     """Move one example of each class that `taker` lacks: stratification rounds a rare class's share down to none."""
     lent = np.array([giver[y[giver] == c][0] for c in np.setdiff1d(y, y[taker])], np.int64)
     return giver[~np.isin(giver, lent)], np.concatenate([taker, lent])
-
-
-def _take(split: Split, indices: NDArray[Any]) -> Split:
-    return Split(split.x[indices], split.y[indices])

@@ -1,0 +1,242 @@
+"""Transformers (Vaswani et al. 2017, arXiv:1706.03762): encoder, decoder, both, and an encoder of image patches.
+
+One dial: `width` is that of the residual stream. Depth follows it at a ratio of 32, in the middle of the range in which
+the loss hardly depends on it (Kaplan et al. 2020, arXiv:2001.08361, figure 5), and is at least 2. Heads have 16
+dimensions each and so many that together they are as wide as the stream; the hidden layer has 4·width units.
+Layers normalise what they read (Xiong et al. 2020, arXiv:2002.04745). Weights start from a normal distribution of
+standard deviation 0.02, those that write into the stream from one smaller by √(2·depth) (Radford et al. 2019).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sizewise.families.family import refuse
+from sizewise.families.parts import SEQUENCE_PROBLEMS, Entry, Exit, present, sines
+from sizewise.padding import mask
+from sizewise.records import Signature
+
+WIDTH_OVER_DEPTH = 32
+FEWEST_LAYERS = 2
+HEAD = 16
+DROPOUT = 0.1
+PATCHES = 8
+"""Patches along the shorter side of an image."""
+
+
+def depth(width: int) -> int:
+    """Layers of a Transformer of this width."""
+    return max(FEWEST_LAYERS, round(width / WIDTH_OVER_DEPTH))
+
+
+class Attention(nn.Module):
+    """Attention of `queries` (batch, steps, width) to `memory` (batch, its steps, width)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.heads = max(1, round(width / HEAD))
+        self.query = nn.Linear(width, self.heads * HEAD)
+        self.key_value = nn.Linear(width, 2 * self.heads * HEAD)
+        self.out = nn.Linear(self.heads * HEAD, width)
+
+    def forward(self, queries_BTW: Tensor, memory_BSW: Tensor, allowed: Tensor | None, *, causal: bool = False) -> Tensor:
+        """`allowed` says, broadcast to (batch, heads, steps, its steps), what may be attended to; None is all."""
+        query = self._split(self.query(queries_BTW))
+        key, value = map(self._split, self.key_value(memory_BSW).chunk(2, dim=2))
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, is_causal=causal)
+        out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        return out
+
+    def _split(self, x_BTH: Tensor) -> Tensor:
+        return x_BTH.unflatten(2, (self.heads, HEAD)).transpose(1, 2)
+
+
+class Block(nn.Module):
+    """Self-attention, attention to an encoder's memory if there is one, and the hidden layer; each adds to its input."""
+
+    def __init__(self, width: int, *, crossed: bool = False) -> None:
+        super().__init__()
+        self.attention, self.attention_norm = Attention(width), nn.LayerNorm(width)
+        self.cross = Attention(width) if crossed else None
+        self.cross_norm = nn.LayerNorm(width) if crossed else None
+        self.norm = nn.LayerNorm(width)
+        self.hidden, self.out = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.dropout = nn.Dropout(DROPOUT)
+
+    def forward(
+        self,
+        x_BTW: Tensor,
+        allowed: Tensor | None,
+        *,
+        causal: bool = False,
+        memory_BSW: Tensor | None = None,
+        memory_allowed: Tensor | None = None,
+    ) -> Tensor:
+        normed = self.attention_norm(x_BTW)
+        x_BTW = x_BTW + self.dropout(self.attention(normed, normed, allowed, causal=causal))
+        if self.cross is not None and self.cross_norm is not None and memory_BSW is not None:
+            x_BTW = x_BTW + self.dropout(self.cross(self.cross_norm(x_BTW), memory_BSW, memory_allowed))
+        hidden: Tensor = self.out(self.dropout(F.gelu(self.hidden(self.norm(x_BTW)))))
+        return x_BTW + self.dropout(hidden)
+
+
+class Stack(nn.Module):
+    """Blocks on vectors that know their places, and a last normalisation."""
+
+    positions: Tensor
+
+    def __init__(self, width: int, steps: int, *, crossed: bool = False) -> None:
+        super().__init__()
+        self.register_buffer("positions", sines(steps, width), persistent=False)
+        self.blocks = nn.ModuleList(Block(width, crossed=crossed) for _ in range(depth(width)))
+        self.norm, self.dropout = nn.LayerNorm(width), nn.Dropout(DROPOUT)
+        self.apply(_start)
+        scale = 1 / math.sqrt(2 * len(self.blocks))
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            for writer in (block.attention.out, block.out, *([block.cross.out] if block.cross else [])):
+                nn.init.normal_(writer.weight, std=0.02 * scale)
+
+    def forward(
+        self,
+        x_BTW: Tensor,
+        allowed: Tensor | None,
+        *,
+        causal: bool = False,
+        memory_BSW: Tensor | None = None,
+        memory_allowed: Tensor | None = None,
+    ) -> Tensor:
+        x_BTW = self.dropout(x_BTW + self.positions[: x_BTW.shape[1]])
+        for block in self.blocks:
+            x_BTW = block(x_BTW, allowed, causal=causal, memory_BSW=memory_BSW, memory_allowed=memory_allowed)
+        normed: Tensor = self.norm(x_BTW)
+        return normed
+
+
+class Transformer(nn.Module):
+    """Texts (batch, steps) or series (batch, steps, channels) to the answers of a problem.
+
+    A language model sees what came before, all others the whole sequence.
+    """
+
+    def __init__(self, width: int, task: Signature) -> None:
+        super().__init__()
+        self.task, self.causal = task, task.problem == "language modelling"
+        self.entry, self.stack = Entry(width, task), Stack(width, task.input_shape[0])
+        table = self.entry.layer.weight if self.causal else None
+        assert table is None or isinstance(table, nn.Parameter)
+        self.exit = Exit(width, task, tied=table)
+        self.scale = math.sqrt(width) if task.vocabulary else 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        there = present(x, self.task)
+        # What comes after a text does not reach back into it: a causal model needs no mask of the padding.
+        allowed = reachable(there) if self.task.dynamic and not self.causal else None
+        answers: Tensor = self.exit(self.stack(self.scale * self.entry(x), allowed, causal=self.causal), there)
+        return answers
+
+
+class Translator(nn.Module):
+    """Sources (batch, steps) and the beginnings of targets (batch, target steps) to the targets' next tokens.
+
+    The target's token vectors are its output layer too.
+    """
+
+    def __init__(self, width: int, task: Signature) -> None:
+        super().__init__()
+        self.scale = math.sqrt(width)
+        self.source = Entry(width, task)
+        self.target = nn.Embedding(task.outputs, width)
+        nn.init.normal_(self.target.weight, std=0.02)
+        self.encoder = Stack(width, task.input_shape[0])
+        self.decoder = Stack(width, task.target_steps, crossed=True)
+        self.head = nn.Linear(width, task.outputs, bias=False)
+        self.head.weight = self.target.weight
+
+    def encode(self, source_BS: Tensor) -> Tensor:
+        """Memory (batch, steps, width) of the source."""
+        memory: Tensor = self.encoder(self.scale * self.source(source_BS), reachable(mask(source_BS)))
+        return memory
+
+    def decode(self, memory_BSW: Tensor, source_BS: Tensor, target_BT: Tensor) -> Tensor:
+        """Logits (batch, target steps, tokens) of each next token; the source says where memory is padding."""
+        hidden = self.decoder(
+            self.scale * self.target(target_BT),
+            None,
+            causal=True,
+            memory_BSW=memory_BSW,
+            memory_allowed=reachable(mask(source_BS)),
+        )
+        logits: Tensor = self.head(hidden)
+        return logits
+
+    def forward(self, source_BS: Tensor, target_BT: Tensor) -> Tensor:
+        return self.decode(self.encode(source_BS), source_BS, target_BT)
+
+
+class Vit(nn.Module):
+    """Images (batch, channels, height, width) to answers, as sequences of patches (Dosovitskiy et al. 2021,
+    arXiv:2010.11929); the answer is read from the patches' mean (Beyer et al. 2022, arXiv:2205.01580)."""
+
+    def __init__(self, width: int, task: Signature) -> None:
+        super().__init__()
+        channels, high, wide = task.input_shape
+        side = max(1, min(high, wide) // PATCHES)
+        self.patches = nn.Conv2d(channels, width, kernel_size=side, stride=side)
+        self.stack = Stack(width, (high // side) * (wide // side))
+        self.head = nn.Linear(width, task.outputs)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        patches = self.patches(x_BCHW).flatten(2).transpose(1, 2)
+        answers: Tensor = self.head(self.stack(patches, None).mean(1))
+        return answers
+
+
+def reachable(there_BT: Tensor) -> Tensor:
+    """What may be attended to, (batch, 1, 1, steps): steps that there are, and the first, lest an empty text have
+    nothing to look at."""
+    first = torch.arange(there_BT.shape[1], device=there_BT.device) == 0
+    return (there_BT | first)[:, None, None, :]
+
+
+def _start(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)
+
+
+def transformer(width: int, task: Signature) -> nn.Module:
+    """Encoder for classes, tags and transcripts, decoder for language models.
+
+    Raises:
+        UsageError: samples are no texts or series, or there is a second sequence.
+    """
+    if task.layout not in ("tokens", "series") or task.problem not in SEQUENCE_PROBLEMS:
+        raise refuse("transformer", task, "texts or series to classify, tag, transcribe or continue")
+    return Transformer(width, task)
+
+
+def translator(width: int, task: Signature) -> nn.Module:
+    """Encoder and decoder, for sentences from sentences.
+
+    Raises:
+        UsageError: it is not translation.
+    """
+    if task.problem != "translation":
+        raise refuse("translator", task, "translation")
+    return Translator(width, task)
+
+
+def vit(width: int, task: Signature) -> nn.Module:
+    """Encoder of image patches, eight along the shorter side.
+
+    Raises:
+        UsageError: samples are no images to classify or measure.
+    """
+    if task.layout != "image" or task.problem not in ("classification", "regression"):
+        raise refuse("vit", task, "classification or regression of images")
+    return Vit(width, task)

@@ -1,0 +1,154 @@
+"""What every problem says: its loss, what its answers are, and how good they are."""
+
+from __future__ import annotations
+
+import difflib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sizewise import padding
+from sizewise.errors import UsageError
+from sizewise.records import Metric, Recipe, Scores, Signature
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from sizewise.tasks.task import Split
+
+Array = NDArray[np.float64]
+
+Session = Callable[[NDArray[Any]], NDArray[Any]]
+"""A model that is run: raw samples in, the first output out. One batch a call."""
+
+SCORE_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Judged:
+    """How good answers are.
+
+    Attributes:
+        values: every metric by name.
+        examples: of each metric that sizes can be chosen by, what each example contributes, shape (n,). The mean is the
+            metric; its scatter is that of the metric over samples of examples, so that metrics of a whole split, such
+            as BLEU, can be compared pairwise too (influence values, see `influence`).
+        confusion: counts of classes, rows are truth; empty where there are none.
+        loss: mean loss per sample or token; NaN where answers do not tell.
+    """
+
+    values: Mapping[str, float]
+    examples: Mapping[str, Array]
+    confusion: tuple[tuple[int, ...], ...] = ()
+    loss: float = float("nan")
+
+    def scores(self, metric: Metric, loss: float | None = None) -> Scores:
+        """The record of these answers."""
+        kept = self.loss if loss is None else loss
+        return Scores(metric, kept, self.values[metric.name], dict(self.values), self.confusion)
+
+
+class Problem(ABC):
+    """One kind of problem, for one task.
+
+    Args:
+        classes: name of each class or token.
+        target_std: of each number that is predicted, in regression.
+        files: what belongs to the model besides its weights, by name, for example the target's tokenizer.
+        metric: name of the metric that sizes are chosen by; "" is the first.
+
+    Attributes:
+        quick: whether the loss's own outputs tell the score, so that it is known at every epoch.
+        distils: whether a student can learn from a teacher's logits, one vector a sample.
+    """
+
+    quick: ClassVar[bool] = True
+    distils: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        signature: Signature,
+        classes: tuple[str, ...],
+        target_std: tuple[float, ...],
+        files: Mapping[str, bytes],
+        metric: str,
+    ) -> None:
+        self.signature, self.classes, self.target_std, self.files = signature, classes, target_std, files
+        self.metric = self._named(metric)
+
+    @abstractmethod
+    def metrics(self) -> tuple[Metric, ...]:
+        """What sizes can be chosen by; the first unless the user says otherwise."""
+
+    @abstractmethod
+    def losses(self, outputs: Tensor, y: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
+        """Sum of the loss over each sample's targets, and how many those are, both of shape (batch,).
+
+        The loss of a batch or a split is the ratio of their sums: per sample, or per token where targets have steps.
+        """
+
+    @abstractmethod
+    def judge(self, answers: NDArray[Any], split: Split) -> Judged:
+        """Score the answers (n, ...) to a split."""
+
+    def score(self, answers: NDArray[Any], split: Split) -> float:
+        """The metric that sizes are chosen by, alone."""
+        return self.judge(answers, split).values[self.metric.name]
+
+    def forward(self, module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """Outputs of a training pass."""
+        outputs: Tensor = module(x)
+        return outputs
+
+    def read(self, outputs: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
+        """What is kept of a batch's outputs to be judged."""
+        return outputs
+
+    def same(self, a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.bool_]:
+        """Whether two models give one answer, for each example."""
+        return np.asarray((a == b).reshape(len(a), -1).all(axis=1))
+
+    def answers(self, session: Session, split: Split) -> NDArray[Any]:
+        """A model's answers to a split, shape (n, ...); shorter answers are padded with 0."""
+        parts = []
+        for start in range(0, len(split.x), SCORE_BATCH):
+            x, y = (array[start : start + SCORE_BATCH] for array in (split.x, split.y))
+            parts.append(self.read(session(prepared(x, self.signature)), y))
+        return self.joined(parts)
+
+    def joined(self, parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """The answers of several batches as those of one."""
+        if len({part.shape[1:] for part in parts}) == 1:
+            return np.concatenate(parts)
+        longest = max(part.shape[1] for part in parts)
+        return np.concatenate([_widened(part, longest) for part in parts])
+
+    def _named(self, name: str) -> Metric:
+        known = {metric.name: metric for metric in self.metrics()}
+        if not name:
+            return self.metrics()[0]
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise UsageError(
+                f"{self.signature.problem} has no metric {name!r}",
+                hint=(f"did you mean {near[0]!r}? " if near else "") + f"known: {', '.join(known)}",
+            )
+        return known[name]
+
+
+def prepared(x: NDArray[Any], signature: Signature) -> NDArray[Any]:
+    """Samples as a session takes them: float32 numbers or int64 tokens, without steps that none of them has."""
+    if signature.dynamic:
+        x = padding.trim(x)
+    return np.ascontiguousarray(x, np.int64 if signature.vocabulary else np.float32)
+
+
+def _widened(part: NDArray[Any], steps: int) -> NDArray[Any]:
+    return np.pad(part, [(0, 0), (0, steps - part.shape[1]), *[(0, 0)] * (part.ndim - 2)])
+
+
+__all__ = ["Array", "Judged", "Problem", "Session", "prepared"]
