@@ -78,6 +78,14 @@ def whole_numbers(text: str) -> list[int]:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list such as 4,8,16") from error
 
 
+def pixels(text: str) -> list[int]:
+    """Height and width from `96x128`, or of a square from `64`."""
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isdecimal() and int(side) for side in sides):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 96x128")
+    return [int(sides[0]), int(sides[-1])]
+
+
 def numbers(text: str) -> list[float]:
     """A list from `0.25,0.5`."""
     try:
@@ -128,7 +136,12 @@ def words(text: str) -> list[str]:
 
 FLAGS: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "data": ("data", str, "where the task's files lie"),
-    "family": ("family", str, "cnn, or your own package.module:function"),
+    "image-size": ("reading.size", pixels, "what images are brought to, such as 96x128: height, width"),
+    "steps": ("reading.steps", int, "longest text, series or window"),
+    "vocabulary": ("reading.vocabulary", int, "tokens of the tokenizer"),
+    "text": ("reading.text", str, "column of the samples"),
+    "target": ("reading.target", str, "column of what is to be learned"),
+    "family": ("family", str, "built-in family, or your own package.module:function (default: what suits the task)"),
     "effort": ("sweep.effort", str, "quick, standard or thorough"),
     "time": ("sweep.time_seconds", duration, "time for training the sweep, such as 10m; the plan shrinks to fit"),
     "widths": ("sweep.widths", whole_numbers, "the sizes themselves, such as 4,8,16,32"),

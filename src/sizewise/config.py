@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from sizewise import families
 from sizewise.errors import StoreError, UsageError
-from sizewise.records import Budget, Recipe, Target, from_json, to_json
+from sizewise.records import Budget, Reading, Recipe, Target, from_json, to_json
 from sizewise.store import write_atomic
 from sizewise.tasks import Task
 
@@ -82,6 +82,7 @@ class Study:
 
     task: str
     data: str | None = None
+    reading: Reading = field(default_factory=Reading)
     family: str = ""
     metric: str = ""
     margin: float = 0.0

@@ -103,6 +103,24 @@ class Signature:
 
 
 @dataclasses.dataclass(frozen=True)
+class Reading:
+    """How data is read, where its form leaves that open. 0, "" and () are the loader's own choice.
+
+    Attributes:
+        size: (height, width) in pixels that images are brought to.
+        steps: longest text, series or window, in tokens or steps; what is longer is cut, and counted.
+        vocabulary: tokens of the tokenizer that is trained on the training split.
+        text, target: columns of a table that hold the sample and what is to be learned from it.
+    """
+
+    size: tuple[int, ...] = ()
+    steps: int = 0
+    vocabulary: int = 0
+    text: str = ""
+    target: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class Recipe:
     """How one model is trained.
 

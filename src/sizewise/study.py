@@ -200,7 +200,7 @@ class Workspace:
     def _train(self, trials: Sequence[Trial], cost: Callable[[Trial], float]) -> tuple[Run, ...]:
         self.listener.planned({trial.key: cost(trial) for trial in trials})
         workers = self.study.sweep.workers or os.cpu_count() or 1
-        source = Source(self.study.task, self.study.data, self.study.metric, self.task.fingerprint)
+        source = Source(self.study.task, self.study.data, self.study.reading, self.study.metric, self.task.fingerprint)
         return train.train(
             trials,
             source,
@@ -249,7 +249,7 @@ class Workspace:
 
 
 def _load(study: Study) -> Task:
-    return tasks.load(study.task, Path(study.data) if study.data else None).scored_by(study.metric)
+    return tasks.load(study.task, Path(study.data) if study.data else None, study.reading).scored_by(study.metric)
 
 
 _DONE = {"prune": "pruned", "distil": "distilled"}

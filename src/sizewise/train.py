@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sizewise.errors import DataError, MissingExtraError, SizewiseError
-from sizewise.records import Run, Trial
+from sizewise.records import Reading, Run, Trial
 from sizewise.store import Store
 from sizewise.tracking import label, write_curves
 
@@ -36,6 +36,7 @@ class Source:
 
     name: str
     data: str | None
+    reading: Reading
     metric: str
     fingerprint: str
 
@@ -171,7 +172,8 @@ def _data() -> Data:
 
         torch.set_num_threads(1)
         source = _Worker.source
-        task = tasks.load(source.name, Path(source.data) if source.data else None).scored_by(source.metric)
+        place = Path(source.data) if source.data else None
+        task = tasks.load(source.name, place, source.reading).scored_by(source.metric)
         if task.fingerprint != source.fingerprint:
             raise DataError(f"the data of {source.name!r} changed while it was used", hint="start the command again")
         _Worker.data = Data.of(task)

@@ -30,15 +30,19 @@ class Entry:
 
 NAMES = {
     "cnn": Entry("sizewise.families.cnn:build", 2, 32),
+    "cnn1d": Entry("sizewise.families.cnn1d:build", 4, 64),
+    "cnn3d": Entry("sizewise.families.cnn3d:build", 2, 24),
     "bilstm": Entry("sizewise.families.rnn:bilstm", 4, 64),
+    "transformer": Entry("sizewise.families.transformer:transformer", 16, 96),
+    "translator": Entry("sizewise.families.transformer:translator", 32, 192),
+    "detector": Entry("sizewise.families.detector:build", 4, 32),
+    "resnet": Entry("sizewise.families.resnet:build", 4, 32),
+    "vit": Entry("sizewise.families.transformer:vit", 16, 96),
     "lstm": Entry("sizewise.families.rnn:lstm", 4, 64),
     "bigru": Entry("sizewise.families.rnn:bigru", 4, 64),
     "gru": Entry("sizewise.families.rnn:gru", 4, 64),
-    "transformer": Entry("sizewise.families.transformer:transformer", 16, 96),
-    "translator": Entry("sizewise.families.transformer:translator", 32, 192),
-    "vit": Entry("sizewise.families.transformer:vit", 16, 96),
 }
-"""Built-in families."""
+"""Built-in families; a task whose study names none gets the first that takes it."""
 
 OWN = (2, 32)
 """Widths of a quick study of a user's own family."""

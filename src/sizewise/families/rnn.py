@@ -1,9 +1,9 @@
 """Recurrent networks: LSTM (Hochreiter & Schmidhuber 1997) and GRU (Cho et al. 2014, arXiv:1406.1078), in one or both
 directions, for texts and series.
 
-Two layers, each of `width` units a direction. Recurrent weights start orthogonal (Saxe et al. 2014, arXiv:1312.6120), so
-that signals neither vanish nor explode at first; input weights from Glorot's uniform scheme (Glorot & Bengio 2010); the
-LSTM's forget gates with a bias of 1, so that it remembers (Jozefowicz et al. 2015).
+Two layers, each of `width` units a direction. Recurrent weights start orthogonal (Saxe et al. 2014, arXiv:1312.6120),
+so that signals neither vanish nor explode at first; input weights from Glorot's uniform scheme (Glorot & Bengio 2010);
+the LSTM's forget gates with a bias of 1, so that it remembers (Jozefowicz et al. 2015).
 """
 
 from __future__ import annotations
@@ -87,9 +87,7 @@ def bigru(width: int, task: Signature) -> nn.Module:
     return _build("bigru", width, task, nn.GRU, 2)
 
 
-def _build(
-    name: str, width: int, task: Signature, kind: type[nn.LSTM] | type[nn.GRU], directions: int
-) -> nn.Module:
+def _build(name: str, width: int, task: Signature, kind: type[nn.LSTM] | type[nn.GRU], directions: int) -> nn.Module:
     if task.layout not in ("tokens", "series") or task.problem not in SEQUENCE_PROBLEMS:
         raise refuse(name, task, "texts or series to classify, tag or transcribe")
     if task.problem == "language modelling" and directions == 2:
@@ -99,15 +97,15 @@ def _build(
 
 def _started(layer: nn.LSTM | nn.GRU) -> nn.LSTM | nn.GRU:
     """The layer with the initial weights that the module's docstring says."""
-    width = layer.hidden_size
-    for gate in layer.weight_hh_l0.data.split(width):
+    width, weights = layer.hidden_size, dict(layer.named_parameters())
+    for gate in torch.split(weights["weight_hh_l0"].data, width):
         nn.init.orthogonal_(gate)
-    for gate in layer.weight_ih_l0.data.split(width):
+    for gate in torch.split(weights["weight_ih_l0"].data, width):
         nn.init.xavier_uniform_(gate)
-    nn.init.zeros_(layer.bias_ih_l0)
-    nn.init.zeros_(layer.bias_hh_l0)
+    for bias in (weights["bias_ih_l0"], weights["bias_hh_l0"]):
+        nn.init.zeros_(bias)
     if isinstance(layer, nn.LSTM):
-        nn.init.ones_(layer.bias_ih_l0.data[width : 2 * width])
+        nn.init.ones_(weights["bias_ih_l0"].data[width : 2 * width])
     return layer
 
 

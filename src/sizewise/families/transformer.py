@@ -43,7 +43,9 @@ class Attention(nn.Module):
         self.key_value = nn.Linear(width, 2 * self.heads * HEAD)
         self.out = nn.Linear(self.heads * HEAD, width)
 
-    def forward(self, queries_BTW: Tensor, memory_BSW: Tensor, allowed: Tensor | None, *, causal: bool = False) -> Tensor:
+    def forward(
+        self, queries_BTW: Tensor, memory_BSW: Tensor, allowed: Tensor | None, *, causal: bool = False
+    ) -> Tensor:
         """`allowed` says, broadcast to (batch, heads, steps, its steps), what may be attended to; None is all."""
         query = self._split(self.query(queries_BTW))
         key, value = map(self._split, self.key_value(memory_BSW).chunk(2, dim=2))
@@ -52,11 +54,12 @@ class Attention(nn.Module):
         return out
 
     def _split(self, x_BTH: Tensor) -> Tensor:
-        return x_BTH.unflatten(2, (self.heads, HEAD)).transpose(1, 2)
+        batch, steps, _ = x_BTH.shape
+        return x_BTH.view(batch, steps, self.heads, HEAD).transpose(1, 2)
 
 
 class Block(nn.Module):
-    """Self-attention, attention to an encoder's memory if there is one, and the hidden layer; each adds to its input."""
+    """Self-attention, attention to a memory if there is one, and the hidden layer; each adds to its input."""
 
     def __init__(self, width: int, *, crossed: bool = False) -> None:
         super().__init__()
@@ -80,8 +83,8 @@ class Block(nn.Module):
         x_BTW = x_BTW + self.dropout(self.attention(normed, normed, allowed, causal=causal))
         if self.cross is not None and self.cross_norm is not None and memory_BSW is not None:
             x_BTW = x_BTW + self.dropout(self.cross(self.cross_norm(x_BTW), memory_BSW, memory_allowed))
-        hidden: Tensor = self.out(self.dropout(F.gelu(self.hidden(self.norm(x_BTW)))))
-        return x_BTW + self.dropout(hidden)
+        hidden: Tensor = self.dropout(self.out(self.dropout(F.gelu(self.hidden(self.norm(x_BTW))))))
+        return x_BTW + hidden
 
 
 class Stack(nn.Module):

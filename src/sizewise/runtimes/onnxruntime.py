@@ -55,6 +55,7 @@ def _export(
 ) -> None:
     import torch
 
+    _forget_recurrent_kernels()
     with _quiet():
         from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
@@ -71,6 +72,15 @@ def _export(
         # The exporter notes the source line of every node, with the paths of the machine it ran on.
         ClearMetadataAndDocStringPass()(program.model)
         program.save(path, external_data=False)
+
+
+def _forget_recurrent_kernels() -> None:
+    """Each export lends recurrent layers a loop for sequences of any length, and PyTorch 2.13 remembers the kernels of
+    the first: without this every later recurrent model would be exported for one length only."""
+    import torch
+
+    for operator in (torch.ops.aten.lstm.input, torch.ops.aten.gru.input):
+        operator._dispatch_cache.clear()
 
 
 def load(folder: Path, config: Config, threads: int) -> Session:

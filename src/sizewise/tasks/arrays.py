@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sizewise.errors import DataError
+from sizewise.records import Reading
 from sizewise.tasks.splits import hold_out, in_three
 from sizewise.tasks.task import Split, Task, check_classes, check_examples, make_task
 
@@ -28,7 +29,7 @@ LABEL_LIMIT = 2.0**53
 """Labels beyond are not exact in every number format that holds them."""
 
 
-def load(path: Path) -> Task:
+def load(path: Path, reading: Reading) -> Task:
     """Images and labels from an .npz file, undivided (`x`, `y`) or divided.
 
     Keys are `x` and `y`; or `x_train`, `y_train`, `x_test`, `y_test` and perhaps `x_val`, `y_val`; or MedMNIST's.

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sizewise.errors import DataError
+from sizewise.records import Reading
 from sizewise.tasks.splits import hold_out, in_three
 from sizewise.tasks.task import Split, Task, make_task
 
@@ -22,7 +23,7 @@ SPLIT_NAMES = {"train", "test", *VALIDATION_NAMES}
 VALIDATION_SHARE, TEST_SHARE = 0.15, 0.15
 
 
-def load(folder: Path) -> Task:
+def load(folder: Path, reading: Reading) -> Task:
     """Images from class subfolders, or from class subfolders inside `train`, `test` and perhaps `val`.
 
     Classes are the subfolders' names in alphabetical order. All images have one size and one depth; when all are grey
