@@ -95,7 +95,7 @@ def test_commands_of_a_page(page: str, home: Path, demo: subprocess.CompletedPro
 
 def needs_more(command: str) -> bool:
     """Whether a command needs a server's client, hours, or the user's own files; those have tests of their own."""
-    return any(word in command for word in ("serve", "mnist", "photos", "scans"))
+    return any(word in command for word in ("serve", "mnist", "photos", "scans", "reviews"))
 
 
 @pytest.fixture(scope="module")

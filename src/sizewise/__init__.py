@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["Recipe", "Study", "Workspace", "compare"]
+__all__ = ["Recipe", "Signature", "Study", "Workspace", "compare"]
 
-_HOMES = {"Recipe": "records", "Study": "config", "Workspace": "study", "compare": "study"}
+_HOMES = {"Recipe": "records", "Signature": "records", "Study": "config", "Workspace": "study", "compare": "study"}
 
 if TYPE_CHECKING:
     from sizewise.config import Study
-    from sizewise.records import Recipe
+    from sizewise.records import Recipe, Signature
     from sizewise.study import Workspace, compare
 
 
