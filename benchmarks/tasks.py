@@ -1,11 +1,11 @@
 """Every example study from data to report, and what its best size reaches on the test split, over all its seeds.
 
-    python benchmarks/tasks.py                      run all of examples/*/study.toml into runs/tasks, then print the table
-    python benchmarks/tasks.py mnist keywords       these only
-    python benchmarks/tasks.py --table              print the table of what has been run
+    python benchmarks/tasks.py                   run all of examples/*/study.toml into runs/tasks, print the table
+    python benchmarks/tasks.py mnist keywords    these only
+    python benchmarks/tasks.py --table           print the table of what has been run
 
-A study's own measurement reads the test split for one model a size; here every seed of the best size is scored on it, after
-everything was decided. The best size is the one with the best mean on the validation split.
+A study's own measurement reads the test split for one model a size; here every seed of the best size is scored on it,
+after everything was decided. The best size is the one with the best mean on the validation split.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ from sizewise.study import Workspace
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SECONDS = "seconds.json"
+HEADER = (
+    "study", "family", "sizes", "best size", "test score over seeds", "chosen size", "law of the loss",
+    "law of the error", "min",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -88,8 +92,8 @@ def row(folder: Path) -> Row:
 
 def table(rows: Sequence[Row]) -> Iterator[str]:
     """The rows in Markdown."""
-    yield "| study | family | sizes | best size | test score over seeds | chosen size | law of the loss | law of the error | min |"
-    yield "|---|---|---|---|---|---|---|---|---|"
+    yield f"| {' | '.join(HEADER)} |"
+    yield "|---" * len(HEADER) + "|"
     for r in rows:
         metric, sizes = r.space.task.metric, r.space.sizes()
         params = [runs[0].params for runs in sizes.values()]
