@@ -48,9 +48,7 @@ def main() -> None:
     d, gap = c.difference, words.difference(c.difference, c.metric)
     print(f"parameters: {c.a_params:,} → {c.b_params:,}, a cut of {100 * cut:.0f} %, not of 50 %")
     print(f"validation accuracy: {c.a_mean:.2%} → {c.b_mean:.2%} (means of {d.n} seeds, {options.images:,} images)")
-    print(
-        f"larger minus smaller: {larger_minus_smaller} ({d.level:.0%} interval, {d.n} paired seeds, p = {c.p_value:.2g})"
-    )
+    print(f"larger minus smaller: {gap} ({d.level:.0%} interval, {d.n} paired seeds, p = {c.p_value:.2g})")
     print(f"  for unseen examples too: {words.difference(c.population, c.metric)}")
     print(verdict(c))
 
