@@ -57,7 +57,8 @@ def test_half_widths() -> None:
 
 
 @pytest.mark.parametrize(
-    ("metric", "said"), [(ACCURACY, "an error"), (Metric("F1"), "a 1 - F1"), (WER, "a word error rate"), (MSE, "an MSE")]
+    ("metric", "said"),
+    [(ACCURACY, "an error"), (Metric("F1"), "a 1 - F1"), (WER, "a word error rate"), (MSE, "an MSE")],
 )
 def test_what_a_law_of_the_error_speaks_of(metric: Metric, said: str) -> None:
     assert words.error(metric) == said
