@@ -13,9 +13,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sizewise import Recipe, Study, compare
+from sizewise import Recipe, Study, compare, words
 from sizewise.config import Sweep
-from sizewise.console import points, progress
+from sizewise.console import progress
 from sizewise.records import Comparison
 
 TRAINING_IMAGES = 54_000
@@ -45,11 +45,11 @@ def main() -> None:
         listener.stage(f"train 2 × {options.seeds} models on {options.images:,} images")
         c = compare(study, f"width=32,{shared}", f"width=16,{shared}", Path(options.out), listener)
     cut = 1 - c.b_params / c.a_params
-    d, p = c.difference, c.population
+    d, gap = c.difference, words.difference(c.difference, c.metric)
     print(f"parameters: {c.a_params:,} → {c.b_params:,}, a cut of {100 * cut:.0f} %, not of 50 %")
     print(f"validation accuracy: {c.a_mean:.2%} → {c.b_mean:.2%} (means of {d.n} seeds, {options.images:,} images)")
-    print(f"larger minus smaller: {points(d)} points ({d.level:.0%} interval, {d.n} paired seeds, p = {c.p_value:.2g})")
-    print(f"  for unseen examples too: {points(p)} points")
+    print(f"larger minus smaller: {gap} ({d.level:.0%} interval, {d.n} paired seeds, p = {c.p_value:.2g})")
+    print(f"  for unseen examples too: {words.difference(c.population, c.metric)}")
     print(verdict(c))
 
 

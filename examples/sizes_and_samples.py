@@ -13,7 +13,7 @@ import csv
 from pathlib import Path
 
 from sizewise import Recipe, tasks
-from sizewise.records import Run, Trial
+from sizewise.records import Reading, Run, Trial
 from sizewise.store import Store
 from sizewise.train import Source, train
 
@@ -31,7 +31,7 @@ def sweep(data: Path | None, store: Store, seeds: int, shares: tuple[float, ...]
         for share in shares
         for seed in range(seeds)
     ]
-    source = Source("mnist", str(data) if data else None, task.fingerprint)
+    source = Source("mnist", str(data) if data else None, Reading(), task.metric.name, task.fingerprint)
     return train(trials, source, store, workers=workers, cost=lambda trial: trial.width * trial.fraction)
 
 
@@ -50,7 +50,7 @@ def main() -> None:
         table.writerow(("params", "samples", "seed", "loss", "error"))
         for run in runs:
             samples = round(run.trial.fraction * 54_000)
-            error = 1 - run.validation.accuracy
+            error = run.validation.error
             table.writerow((run.params, samples, run.trial.seed, f"{run.validation.loss:.5f}", f"{error:.5f}"))
     print(f"{len(runs)} runs: {options.out}")
 

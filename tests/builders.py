@@ -15,10 +15,21 @@ from sizewise import recipe as recipes
 from sizewise.config import Study
 from sizewise.families.weights import read_weights
 from sizewise.loop import Data, Start, train_one
-from sizewise.records import Candidate, Estimate, Measurement, Point, Recipe, Run, Scores, Target, Trial
+from sizewise.records import (
+    Candidate,
+    Estimate,
+    Measurement,
+    Metric,
+    Point,
+    Recipe,
+    Run,
+    Scores,
+    Signature,
+    Target,
+    Trial,
+)
 from sizewise.store import Store
-from sizewise.tasks import Split, Task
-from sizewise.tasks.metrics import classification
+from sizewise.tasks import Split, Task, problems
 from sizewise.tasks.task import make_task
 
 CLASSES = 3
@@ -49,12 +60,12 @@ def publish(
     missed = np.random.default_rng(seed).permutation(len(y))[:wrong]
     said = y.copy()
     said[missed] = (said[missed] + 1) % CLASSES
-    logits = 5.0 * np.eye(CLASSES, dtype=np.float32)[said]
-    families.save_weights(
-        {"logits": torch.from_numpy(logits)}, store.trial_folder(trial.key) / "validation.safetensors"
-    )
-    scores = classification(logits, y)
-    points = tuple(curve) or (Point(1, 10, 1e-3, scores.loss, scores.loss, scores.accuracy, seconds),)
+    problem = problems.make(Signature("classification", (1, 8, 8), CLASSES), "abc")
+    judged = problem.judge(5.0 * np.eye(CLASSES)[said], Split(np.empty((len(y), 0)), y))
+    examples = {name: torch.from_numpy(values) for name, values in judged.examples.items()}
+    families.save_weights(examples, store.trial_folder(trial.key) / "validation.safetensors")
+    scores = judged.scores(problem.metric)
+    points = tuple(curve) or (Point(1, 10, 1e-3, scores.loss, scores.loss, scores.score, seconds),)
     run = Run(
         trial, 100 * width, 0, 0, points[-1].train_loss, scores, points, seconds, {"validation.safetensors": ""}, {}
     )
@@ -123,7 +134,7 @@ def make_models(root: Path) -> Models:
     task, store = tasks.load("digits", None), Store(root)
     recipe = Recipe(batch_size=32, epochs=15)
     runs = tuple(train(trial(task, w, recipe=recipes.at_width(recipe, w)), task, root) for w in (8, 4))
-    study = config.resolve(Study("digits", recipe=recipe), len(task.train.y))
+    study = config.resolve(Study("digits", recipe=recipe), task)
     candidates, skipped = compress.build(study, runs, task, store)
     assert not skipped
     return Models(study, task, store, runs, candidates)
@@ -146,7 +157,7 @@ def measurement(candidate: Candidate = PARENT, **changed: object) -> Measurement
         validation_drop=around(0.0),
         test_score=around(0.97, 0.01),
         test_drop=around(0.0),
-        test=Scores(0.1, 0.97, 0.97, 0.97, 0.97, ((97, 3), (3, 97))),
+        test=Scores(Metric("accuracy"), 0.1, 0.97, {"accuracy": 0.97}, ((97, 3), (3, 97))),
         latency_p50_ms=around(1.0, 0.1),
         latency_p99_ms=around(2.0, 0.2),
         speedup=around(1.0, 0.01),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ import pytest
 from sizewise import study
 from sizewise.config import Study
 from sizewise.errors import UsageError
+from sizewise.families.weights import read_weights, save_weights
 from sizewise.paired import compare_runs, median_run
-from sizewise.records import Comparison, Run
+from sizewise.records import Comparison, Metric, Run
 from sizewise.store import Store
 from tests.builders import labels, publish
 
@@ -30,7 +32,7 @@ def group(store: Store, width: int, errors: dict[int, int]) -> list[Run]:
 
 
 def compare(store: Store, a: list[Run], b: list[Run]) -> Comparison:
-    return compare_runs(store, Y, ("a", a), ("b", b))
+    return compare_runs(store, ("a", a), ("b", b))
 
 
 def test_a_difference_is_the_mean_over_paired_seeds(store: Store) -> None:
@@ -101,9 +103,24 @@ def test_unseen_examples_are_less_certain_than_this_split(store: Store) -> None:
     assert found.population.high - found.population.low > found.difference.high - found.difference.low
 
 
-def test_a_loss_is_better_when_lower(store: Store) -> None:
+def test_an_error_is_better_when_lower(store: Store) -> None:
+    """The difference says how much better a is than b, whatever the metric's direction."""
+    metric = Metric("error rate", higher=False)
     a, b = group(store, 4, {0: 50, 1: 70, 2: 90}), group(store, 8, {0: 30, 1: 50, 2: 71})
-    assert compare_runs(store, Y, ("a", a), ("b", b), metric="loss").verdict == "b is better"
+    as_accuracy = compare(store, a, b)
+    as_error = compare(store, *([scored_by(store, run, metric) for run in runs] for runs in (a, b)))
+    assert as_error.verdict == as_accuracy.verdict == "b is better"
+    assert as_error.difference.low == pytest.approx(as_accuracy.difference.low)
+    assert as_error.population.high == pytest.approx(as_accuracy.population.high)
+    assert (as_error.a_mean, as_error.b_mean) == pytest.approx((1 - as_accuracy.a_mean, 1 - as_accuracy.b_mean))
+    assert as_error.metric == metric
+
+
+def scored_by(store: Store, run: Run, metric: Metric) -> Run:
+    """The same run, scored by the share of examples that are wrong."""
+    path = store.trial_folder(run.trial.key) / "validation.safetensors"
+    save_weights({metric.name: 1 - read_weights(path)["accuracy"]}, path)
+    return replace(run, validation=replace(run.validation, metric=metric, score=1 - run.validation.score))
 
 
 def test_the_median_run_is_the_middle_one(store: Store) -> None:

@@ -14,31 +14,31 @@ from torch import Tensor, nn
 
 from sizewise import compress, families, loop, runtimes
 from sizewise.compress import quantize
-from sizewise.compress.candidates import calibration_images, deployable
+from sizewise.compress.candidates import calibration_samples, deployable
 from sizewise.compress.prune import prune
 from sizewise.errors import SizewiseError
 from sizewise.families import Family
 from sizewise.families.weights import read_weights
 from sizewise.loop import Data
-from sizewise.measure import predict
-from sizewise.records import Candidate, Choice, Origin, Recipe, Run
+from sizewise.records import Candidate, Choice, Metric, Origin, Recipe, Run, Signature
 from sizewise.runtimes import onnxruntime
 from sizewise.store import Store
 from tests.builders import Models, around, labels, publish, toy_task, train, trial, weights
 
 MLP = "tests.own_family:build"
 SHAPE = (1, 8, 8)
+TASK = Signature("classification", SHAPE, 3)
 
 
 def cnn(width: int, seed: int = 0) -> tuple[nn.Module, Family]:
-    family = families.load("cnn", SHAPE, 3)
+    family = families.load("cnn", TASK)
     return family.build(width, seed=seed), family
 
 
 @pytest.mark.parametrize("name", ["cnn", MLP])
 @pytest.mark.parametrize(("parent", "width"), [(8, 5), (8, 1), (16, 8)])
 def test_pruning_gives_exactly_the_shapes_of_the_family(name: str, parent: int, width: int) -> None:
-    family = families.load(name, SHAPE, 3)
+    family = families.load(name, TASK)
     state = prune(family.build(parent, seed=0), family, width)
     smaller = family.build(width)
     smaller.load_state_dict(state)
@@ -51,10 +51,10 @@ def test_pruning_dead_channels_changes_nothing() -> None:
     x = torch.randn(32, *SHAPE, generator=torch.Generator().manual_seed(0))
     kill_channels(module, [1, 4])
     kill_hidden(module, [0, 3, 7, 8, 15, 16, 20, 23])
-    expected = loop.predict(module, x)
+    expected = loop.predict(module, x, TASK)
     pruned = family.build(4)
     pruned.load_state_dict(prune(module, family, 4))
-    torch.testing.assert_close(loop.predict(pruned, x), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(loop.predict(pruned, x, TASK), expected, rtol=1e-5, atol=1e-5)
 
 
 @torch.no_grad()
@@ -75,7 +75,7 @@ def kill_hidden(module: nn.Module, units: list[int]) -> None:
 
 
 def test_pruning_keeps_the_units_with_the_largest_weights() -> None:
-    family = families.load(MLP, SHAPE, 3)
+    family = families.load(MLP, TASK)
     module = family.build(6, seed=0)
     with torch.no_grad():
         scale = torch.tensor([1.0, 9.0, 2.0, 8.0, 7.0, 3.0])
@@ -84,14 +84,15 @@ def test_pruning_keeps_the_units_with_the_largest_weights() -> None:
     assert prune(module, family, 3)["1.weight"][:, 0].tolist() == [9.0, 8.0, 7.0]
 
 
-def deep(width: int, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
+def deep(width: int, task: Signature) -> nn.Module:
     """A family that grows deeper, not wider."""
-    pixels = int(np.prod(input_shape))
-    return nn.Sequential(nn.Flatten(), *(nn.Linear(pixels, pixels) for _ in range(width)), nn.Linear(pixels, outputs))
+    pixels = int(np.prod(task.input_shape))
+    layers = (nn.Linear(pixels, pixels) for _ in range(width))
+    return nn.Sequential(nn.Flatten(), *layers, nn.Linear(pixels, task.outputs))
 
 
 def test_a_family_that_cannot_be_pruned_says_so() -> None:
-    family = Family("deep", deep, SHAPE, 3)
+    family = Family("deep", deep, TASK)
     with pytest.raises(SizewiseError, match="width 2 has other layers") as error:
         prune(family.build(4), family, 2)
     assert "--methods distil,int8" in error.value.hint
@@ -112,9 +113,9 @@ def kl(parent: Tensor, student: Tensor) -> float:
 
 
 def logits(run: Run, root: Path) -> Tensor:
-    family = families.load(run.trial.family, TOY.input_shape, TOY.outputs)
+    family = families.load(run.trial.family, TOY.signature)
     path = Store(root).trial_folder(run.trial.key) / "model.safetensors"
-    return loop.predict(family.build(run.trial.width, weights=path), Data.of(TOY).x_validation)
+    return loop.predict(family.build(run.trial.width, weights=path), Data.of(TOY).x_validation, TOY.signature)
 
 
 def test_a_student_comes_closer_to_its_teacher_than_one_without(teacher: tuple[Run, Path]) -> None:
@@ -158,7 +159,10 @@ def test_a_pruned_trial_starts_from_its_parents_weights(teacher: tuple[Run, Path
 
 
 def choice_of(width: int, run: Run, reference: int) -> Choice:
-    return Choice(width, run.params, "supported", "", 0.005, around(0.9), None, reference, (), (), None, run.trial.key)
+    metric, score = Metric("accuracy"), around(0.9)
+    return Choice(
+        width, run.params, "supported", "", metric, 0.005, score, None, reference, (), (), None, run.trial.key
+    )
 
 
 def test_each_method_is_trained_over_the_same_seeds_at_the_widths_below(models: Models, tmp_path: Path) -> None:
@@ -166,7 +170,8 @@ def test_each_method_is_trained_over_the_same_seeds_at_the_widths_below(models: 
     sizes = {w: [publish(store, y, width=w, seed=s, wrong=20 - w) for s in range(4)] for w in (2, 4, 8, 16)}
     sizes[16] = sizes[16][1:]  # one seed of the teacher is missing
     study = replace(models.study, compress=replace(models.study.compress, steps=2, seeds=3))
-    trials = compress.plan_trials(study, sizes, choice_of(8, sizes[8][0], 16))
+    trials, skipped = compress.plan_trials(study, sizes, choice_of(8, sizes[8][0], 16), models.task)
+    assert not skipped
     assert {t.seed for t in trials} == {1, 2, 3}
     assert len(trials) == 2 * 2 * 3
     for t in trials:
@@ -180,7 +185,7 @@ def test_the_smallest_size_can_be_pruned_to_from_the_largest(models: Models, tmp
     """When nothing lies below the chosen width, it is itself the target: prune to it, or train it small?"""
     y, store = labels(60), Store(tmp_path)
     sizes = {w: [publish(store, y, width=w, seed=s, wrong=20 - w) for s in range(2)] for w in (2, 4)}
-    trials = compress.plan_trials(models.study, sizes, choice_of(2, sizes[2][0], 4))
+    trials, _ = compress.plan_trials(models.study, sizes, choice_of(2, sizes[2][0], 4), models.task)
     assert {t.width for t in trials} == {2}
     assert {store.run(t.origin.parent).trial.width for t in trials if t.origin} == {4}
 
@@ -214,8 +219,8 @@ def test_int8_costs_at_most_a_few_points_on_the_real_digits(models: Models) -> N
 
 
 def accuracy(models: Models, candidate: Candidate) -> float:
-    found = predict(session_of(models, candidate), models.task.validation)
-    return float((found.argmax(1) == models.task.validation.y).mean())
+    found = models.task.problem.answers(session_of(models, candidate), models.task.validation)
+    return models.task.problem.score(found, models.task.validation)
 
 
 def test_a_second_build_touches_nothing(models: Models) -> None:
@@ -244,9 +249,9 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, np.ndar
     folder = tmp_path_factory.mktemp("large")
     task = toy_task(60, side=28)
     run = train(trial(task, width=32, recipe=Recipe(epochs=1)), task, folder)
-    onnxruntime.export(deployable(run, task, Store(folder)), task.input_shape, folder / "fp32.onnx")
-    quantize.onnxruntime_int8(folder / "fp32.onnx", folder / "int8.onnx", task.train.x)
-    return folder / "fp32.onnx", folder / "int8.onnx", task.train.x
+    onnxruntime.export(deployable(run, task, Store(folder)), task.signature, folder)
+    quantize.onnxruntime_int8(folder / "model.onnx", folder / "int8.onnx", task.train.x)
+    return folder / "model.onnx", folder / "int8.onnx", task.train.x
 
 
 def test_int8_weights_are_int8_and_a_quarter_of_the_bytes(large: tuple[Path, Path, np.ndarray]) -> None:
@@ -275,8 +280,8 @@ def test_quantizing_prints_nothing(
 def test_calibration_sees_every_class_of_a_sorted_split() -> None:
     order = np.argsort(TOY.train.y, kind="stable")
     task = replace(TOY, train=replace(TOY.train, x=TOY.train.x[order], y=TOY.train.y[order]))
-    images = calibration_images(task, 30)
+    images = calibration_samples(task, 30)
     assert images.shape == (30, *SHAPE)
     places = [int(np.flatnonzero((task.train.x == image).all(axis=(1, 2, 3)))[0]) for image in images]
     assert np.bincount(task.train.y[places]).tolist() == [10, 10, 10]
-    assert len(calibration_images(task, 10_000)) == len(task.train.x)
+    assert len(calibration_samples(task, 10_000)) == len(task.train.x)

@@ -43,7 +43,7 @@ def probe(store: Store, width: int, errors: Sequence[int], recipe: Recipe = RECI
 
 
 def found(store: Store, sizes: dict[int, list[Run]], probes: Sequence[Run]) -> dict[str, Finding]:
-    return {finding.code: finding for finding in diagnose(sizes, probes, Y, store)}
+    return {finding.code: finding for finding in diagnose(sizes, probes, store)}
 
 
 SAME = [30, 31, 29]
@@ -151,13 +151,13 @@ def test_probes_without_their_base_are_left_out(store: Store) -> None:
 def test_few_examples_are_validation_limited(store: Store) -> None:
     few = labels(60)
     sizes = sweep(store, few, {4: [6, 4, 5], 8: [4, 5, 4]})
-    codes = {finding.code: finding for finding in diagnose(sizes, (), few, store)}
+    codes = {finding.code: finding for finding in diagnose(sizes, (), store)}
     assert "60 validation examples" in codes["validation-limited"].sentence
 
 
 def test_the_most_pressing_comes_first(store: Store) -> None:
     probes = probe(store, 4, BETTER, replace(RECIPE, lr=RECIPE.lr * 3))
-    first, *rest = diagnose(base(store, PLATEAU), probes, Y, store)
+    first, *rest = diagnose(base(store, PLATEAU), probes, store)
     assert first.code == "badly-tuned"
     assert rest[-1].code == "saturated"
 

@@ -14,7 +14,6 @@ import pytest
 from sizewise import runtimes
 from sizewise.errors import IntegrityError, ParityError, StoreError, UsageError
 from sizewise.export import BATCHES, export
-from sizewise.measure import predict
 from sizewise.records import Candidate, Measurement, from_json
 from sizewise.store import Store
 from sizewise.study import Listener, Workspace
@@ -32,7 +31,8 @@ def copy(models: Models, tmp_path: Path) -> Models:
 
 def measured(models: Models, candidate: Candidate) -> Measurement:
     session = runtimes.load(models.folder(candidate))
-    score = float((predict(session, models.task.validation).argmax(1) == models.task.validation.y).mean())
+    split, problem = models.task.validation, models.task.problem
+    score = problem.score(problem.answers(session, split), split)
     return measurement(candidate, validation_score=around(score, 0.01))
 
 

@@ -17,7 +17,7 @@ from sizewise import laws
 from sizewise.errors import UsageError
 from sizewise.laws import Evidence, solve
 from sizewise.laws.forms import Form, candidates, known, named
-from sizewise.records import Law, Point, Recipe, Run, Scores, Trial, from_json, to_json
+from sizewise.records import Law, Metric, Point, Recipe, Run, Scores, Trial, from_json, to_json
 
 Array = NDArray[np.float64]
 ONE, TWO, THREE = ("params",), ("params", "samples"), ("params", "samples", "unique")
@@ -96,7 +96,7 @@ def chinchilla(data: Path) -> Evidence:
 def make_run(params: int, seed: int, loss: float) -> Run:
     """A run with a given validation loss, and with an error of the same value over 10,000 examples."""
     wrong = round(loss * 10_000) if loss < 1 else 0
-    scores = Scores(loss, 1 - wrong / 10_000, 0, 0, 0, ((10_000 - wrong, wrong),))
+    scores = Scores(Metric("accuracy"), loss, 1 - wrong / 10_000, {}, ((10_000 - wrong, wrong),))
     trial = Trial("made", "", "cnn", params, 1.0, Recipe(), seed)
     point = Point(1, 1, 1e-3, loss, loss, 0.5, 1.0)
     return Run(trial, params, 0, 0, loss, scores, (point,), 1.0, {}, {})

@@ -113,7 +113,7 @@ def test_impossible_numbers_are_told(loss: list[float], seen: list[float], more:
 
 def test_a_real_study(small_study: Path) -> None:
     runs = Store(small_study).runs()
-    link = laws.fit_link([r.validation.loss for r in runs], [r.validation.accuracy for r in runs], chance=0.1)
+    link = laws.fit_link([r.validation.loss for r in runs], [r.validation.score for r in runs], chance=0.1)
     assert link.status in ("supported", "unreliable")
     assert math.isfinite(link.error)
     assert link.error < 0.1

@@ -43,23 +43,27 @@ def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
 
 def test_a_run_learns_and_says_what_it_cost(tmp_path: Path) -> None:
     run = train(trial(TASK, width=4, recipe=RECIPE), TASK, tmp_path)
-    assert run.validation.accuracy > 0.9
+    assert run.validation.score > 0.9
     assert run.curve[-1].train_loss < run.curve[0].train_loss
     assert [p.step for p in run.curve] == [6, 12, 18]
     assert run.seconds > 0
     assert run.params == sum(t.numel() for t in weights(run, tmp_path).values())
 
 
-def test_the_stored_logits_are_those_of_the_stored_weights(tmp_path: Path) -> None:
+def test_what_is_stored_of_each_example_is_what_the_stored_weights_say(tmp_path: Path) -> None:
     run = train(trial(TASK, recipe=RECIPE), TASK, tmp_path)
     store, data = Store(tmp_path), Data.of(TASK)
     from sizewise import families
 
     path = store.trial_folder(run.trial.key)
-    module = families.load("cnn", TASK.input_shape, TASK.outputs).build(2, weights=path / "model.safetensors")
-    logits = read_weights(path / "validation.safetensors")["logits"]
-    torch.testing.assert_close(logits, loop.predict(module, data.x_validation), rtol=1e-4, atol=1e-5)
-    assert run.validation.accuracy == pytest.approx(float((logits.argmax(1) == data.y_validation).double().mean()))
+    module = families.load("cnn", TASK.signature).build(2, weights=path / "model.safetensors")
+    logits = loop.predict(module, data.x_validation, TASK.signature)
+    kept = read_weights(path / "validation.safetensors")
+    assert torch.equal(kept["accuracy"], (logits.argmax(1) == data.y_validation).double())
+    judged = TASK.problem.judge(logits.numpy(), TASK.validation)
+    for name, values in judged.examples.items():
+        assert float(kept[name].mean()) == pytest.approx(judged.values[name]) == run.validation.values[name]
+        np.testing.assert_allclose(kept[name].numpy(), values, rtol=1e-6)
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 64, 10_000])
@@ -99,11 +103,11 @@ def test_images_and_labels_of_a_share_belong_together() -> None:
 
 def test_a_teacher_belongs_to_the_samples_it_saw(tmp_path: Path) -> None:
     """Half the data, and a teacher that is certain of each label: the student learns them."""
-    teacher = 20 * torch.nn.functional.one_hot(torch.from_numpy(TASK.train.y), TASK.outputs).float()
+    teacher = 20 * torch.nn.functional.one_hot(torch.from_numpy(TASK.train.y), TASK.signature.outputs).float()
     made = trial(TASK, width=4, fraction=0.5, recipe=replace(RECIPE, epochs=6))
     made = replace(made, origin=Origin("distil", "", temperature=1.0, weight=1.0))
     run = train(made, TASK, tmp_path, Start(teacher=teacher))
-    assert run.validation.accuracy > 0.9
+    assert run.validation.score > 0.9
 
 
 def test_patience_keeps_the_best_epoch(tmp_path: Path) -> None:
@@ -133,7 +137,7 @@ def test_a_run_that_diverges_ends_early_and_is_published(diverged: Run, tmp_path
     assert len(diverged.curve) < 5
     assert math.isnan(diverged.train_loss)
     assert math.isnan(diverged.validation.loss)
-    assert diverged.validation.accuracy < 0.5
+    assert diverged.validation.score < 0.5
     assert to_json(from_json(Run, to_json(diverged))) == to_json(diverged)
     kept = Store(tmp_path).find_run(diverged.trial)
     assert kept is not None
@@ -142,7 +146,7 @@ def test_a_run_that_diverges_ends_early_and_is_published(diverged: Run, tmp_path
 
 def test_a_run_that_diverges_breaks_no_later_stage(diverged: Run, tmp_path: Path) -> None:
     """Its seed is left out of the law, widens what it touches, and is printed like any other."""
-    store, y = Store(tmp_path), TASK.validation.y
+    store = Store(tmp_path)
     sizes = {
         width: [train(trial(TASK, width, seed, recipe=RECIPE), TASK, tmp_path) for seed in range(3)] for width in (2, 8)
     }
@@ -153,10 +157,10 @@ def test_a_run_that_diverges_breaks_no_later_stage(diverged: Run, tmp_path: Path
         assert "nan" not in console.laws([law])
     law = laws.fit([*sizes[2], *sizes[8], diverged], "loss")
     assert len(law.points) == len(laws.fit([*sizes[2], *sizes[8]], "loss").points)
-    choice = choose(everything, y, store)
+    choice = choose(everything, store)
     assert choice.status == "undetermined"
     assert "nan" not in console.choice(choice)
-    assert "nan" not in console.findings(diagnose(everything, [diverged], y, store))
+    assert "nan" not in console.findings(diagnose(everything, [diverged], store))
     assert "nan" in console.runs([diverged])
 
 
@@ -165,7 +169,7 @@ def test_a_step_is_timed_for_the_whole_batch(monkeypatch: pytest.MonkeyPatch) ->
     from sizewise import families
 
     data = Data.of(toy_task(2000))
-    module = families.load("cnn", TASK.input_shape, TASK.outputs).build(16, seed=0)
+    module = families.load("cnn", TASK.signature).build(16, seed=0)
     recipe = replace(RECIPE, optimizer="gd")
     whole = loop.time_steps(module, recipe, data)
     monkeypatch.setattr(loop, "FULL_BATCH_CHUNK", 500)
@@ -176,7 +180,7 @@ def test_the_default_recipe_learns_the_real_digits(tmp_path: Path) -> None:
     task = tasks.load("digits", None)
     recipe = recipes.at_width(Recipe(batch_size=32, epochs=25), 16)
     run = train(trial(task, width=16, recipe=recipe), task, tmp_path)
-    assert run.validation.accuracy > 0.95
+    assert run.validation.score > 0.95
     assert np.array(run.validation.confusion).sum() == len(task.validation.y)
 
 

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from sizewise import compress, plan, runtimes
 from sizewise.choose import choose
 from sizewise.diagnose import diagnose
 from sizewise.export import export
 from sizewise.loop import Data, train_one
-from sizewise.measure import mark_frontier, measure, predict
+from sizewise.measure import mark_frontier, measure
 from sizewise.records import Candidate, Measurement, Origin, Target
 from sizewise.runtimes.footprint import peak_memory_bytes
 from sizewise.store import Store, write_json
@@ -25,6 +26,11 @@ from sizewise.tasks import Split
 from tests.builders import PARENT, Models, around, measurement, trial
 
 COPIES = 4
+
+
+def predict(session: runtimes.Session, split: Split) -> NDArray[np.int64]:
+    """Classes (n,) that a session says."""
+    return np.asarray(session(split.x.astype(np.float32)).argmax(1))
 
 
 def copy_of(models: Models, store: Store, candidate: Candidate, name: str) -> Candidate:
@@ -68,18 +74,18 @@ def test_scores_are_those_of_the_files(measured: dict[str, Measurement], models:
     for candidate in models.candidates[:5]:
         m, session = measured[candidate.name], runtimes.load(models.folder(candidate))
         for score, split in ((m.validation_score, models.task.validation), (m.test_score, models.task.test)):
-            assert score.value == pytest.approx(float((predict(session, split).argmax(1) == split.y).mean()))
+            assert score.value == pytest.approx(float((predict(session, split) == split.y).mean()))
             assert score.low < score.value < score.high
             assert score.n == len(split.y)
-        assert m.test.accuracy == pytest.approx(m.test_score.value)
+        assert m.test.score == m.test.values["accuracy"] == pytest.approx(m.test_score.value)
 
 
 def test_drops_and_agreement_are_paired_with_the_parent(measured: dict[str, Measurement], models: Models) -> None:
     task, parent = models.task, models.candidates[0]
-    theirs = predict(runtimes.load(models.folder(parent)), task.test).argmax(1)
+    theirs = predict(runtimes.load(models.folder(parent)), task.test)
     for candidate in models.candidates[1:5]:
         m = measured[candidate.name]
-        ours = predict(runtimes.load(models.folder(candidate)), task.test).argmax(1)
+        ours = predict(runtimes.load(models.folder(candidate)), task.test)
         assert m.agreement == pytest.approx((ours == theirs).mean())
         assert m.test_drop.value == pytest.approx((theirs == task.test.y).mean() - (ours == task.test.y).mean())
 
@@ -176,13 +182,13 @@ def test_only_measuring_opens_the_test_split(models: Models, tmp_path: Path) -> 
         return train_one(made, data, store, compress.prepare(made, store, data))
 
     sizes = {width: [run(width, seed) for seed in range(3)] for width in (2, 3)}
-    diagnose(sizes, (), task.validation.y, store)
-    choice = choose(sizes, task.validation.y, store)
+    diagnose(sizes, (), store)
+    choice = choose(sizes, store)
     chosen = store.run(choice.run)
     for method in ("prune", "distil"):
         run(2, 0, Origin(method, sizes[3][0].trial.key))
     candidates, _ = compress.build(models.study, (chosen,), task, store)
-    export(measurement(candidates[1], validation_score=around(chosen.validation.accuracy)), task, store)
+    export(measurement(candidates[1], validation_score=around(chosen.validation.score)), task, store)
     with pytest.raises(AssertionError, match="the test split was read"):
         measure(candidates[:1], candidates[0], task, store, Target())
 

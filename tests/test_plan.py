@@ -28,7 +28,7 @@ SMALL = Sweep(widths=(2, 3, 4, 6, 8, 12, 16), seeds=5, workers=2)
 
 
 def planned(study: Study, task: Task = TOY, store: Store | None = None) -> tuple[Study, Plan]:
-    return plan.plan(config.resolve(study, len(task.train.y)), task, store)
+    return plan.plan(config.resolve(study, task), task, store)
 
 
 def toy_study(**sweep: Any) -> Study:
@@ -148,7 +148,7 @@ def test_any_changed_field_changes_the_key(a: Trial, b: Trial) -> None:
 
 def test_a_plan_with_everything_done_takes_no_time(tmp_path: Path) -> None:
     study = toy_study(widths=(2, 3), seeds=1, probes=False)
-    space = Workspace(config.resolve(study, 180), TOY, Store(tmp_path), "request", Listener())
+    space = Workspace(config.resolve(study, TOY), TOY, Store(tmp_path), "request", Listener())
     made = space.plan()
     for trial in made.trials:
         loop.train_one(trial, loop.Data.of(TOY), space.store, loop.Start())
@@ -175,7 +175,7 @@ def test_the_predicted_time_is_about_right(tmp_path: Path) -> None:
 
 def limited(share: float, **sweep: Any) -> tuple[Study, Plan]:
     """The plan under a limit of `share` of what the whole would take, with costs that do not depend on the clock."""
-    whole = config.resolve(toy_study(**sweep), 180)
+    whole = config.resolve(toy_study(**sweep), TOY)
     costs = tuple(replace(cost, seconds=cost.width * 2.0) for cost in planned(toy_study(**sweep))[1].costs)
 
     def build(study: Study, costs: Any, notes: Any) -> Plan:

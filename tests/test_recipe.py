@@ -47,7 +47,7 @@ class Reference:
 
 def module_and_batches() -> tuple[nn.Module, list[tuple[Tensor, Tensor]]]:
     task = toy_task(48)
-    module = families.load("cnn", task.input_shape, CLASSES).build(2, seed=0)
+    module = families.load("cnn", task.signature).build(2, seed=0)
     x, y = torch.from_numpy(task.preprocessor(task.train.x)), torch.from_numpy(task.train.y)
     return module, list(zip(torch.split(x, 16), torch.split(y, 16), strict=True))
 

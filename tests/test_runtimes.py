@@ -14,25 +14,28 @@ from numpy.typing import NDArray
 
 from sizewise import families, runtimes
 from sizewise.errors import DataError, IntegrityError
+from sizewise.records import Signature
 from sizewise.runtimes import Config, Manifest, Runtime, eager, onnxruntime, openvino
 from sizewise.store import sha256, write_json
+from sizewise.tasks import Preprocessor
 
 SHAPE = (3, 12, 10)
 CLASSES = ("ant", "bee", "cicada", "drône", "earwig")
 MEAN, STD = (100.0, 120.0, 90.0), (60.0, 50.0, 70.0)
+TASK, PREPROCESSOR = Signature("classification", SHAPE, len(CLASSES)), Preprocessor(MEAN, STD)
 RUNTIMES: tuple[Runtime, ...] = tuple(runtimes.FILES)
 
 
 def write_folders(root: Path, *, width: int = 8) -> dict[Runtime, Path]:
     """The same model as an exported folder for each runtime."""
-    net = families.load("cnn", SHAPE, len(CLASSES)).build(width, seed=0)
+    net = families.load("cnn", TASK).build(width, seed=0)
     folders = {runtime: root / runtime for runtime in RUNTIMES}
     for runtime, folder in folders.items():
-        config = Config(1, f"{runtime}-w{width}", runtime, "fp32", "cnn", width, SHAPE, CLASSES, MEAN, STD)
+        config = Config(1, f"{runtime}-w{width}", runtime, "fp32", "cnn", width, TASK, CLASSES, PREPROCESSOR)
         config.write(folder)
     families.save_weights(net.state_dict(), folders["torch"] / "model.safetensors")
     graph = folders["onnxruntime"] / "model.onnx"
-    onnxruntime.export(eager.Deployable(net, MEAN, STD), SHAPE, graph)
+    onnxruntime.export(eager.Deployable(net, PREPROCESSOR, TASK), TASK, graph.parent)
     openvino.convert(graph, folders["openvino"] / "model.xml")
     for folder in folders.values():
         write_manifest(folder)
@@ -66,8 +69,8 @@ def folders(root: Path) -> dict[Runtime, Path]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A small PyTorch folder that a test may damage."""
-    net = families.load("cnn", SHAPE, len(CLASSES)).build(2, seed=0)
-    Config(1, "small", "torch", "fp32", "cnn", 2, SHAPE, CLASSES, MEAN, STD).write(tmp_path)
+    net = families.load("cnn", TASK).build(2, seed=0)
+    Config(1, "small", "torch", "fp32", "cnn", 2, TASK, CLASSES, PREPROCESSOR).write(tmp_path)
     families.save_weights(net.state_dict(), tmp_path / "model.safetensors")
     write_manifest(tmp_path)
     return tmp_path
@@ -77,7 +80,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_every_runtime_gives_the_models_logits(folders: dict[Runtime, Path], runtime: Runtime, batch: int) -> None:
     x = images(batch)
-    net = families.load("cnn", SHAPE, len(CLASSES)).build(8, seed=0)
+    net = families.load("cnn", TASK).build(8, seed=0)
     standard = (x - np.reshape(MEAN, (1, 3, 1, 1))) / np.reshape(STD, (1, 3, 1, 1))
     with torch.inference_mode():
         expected = net(torch.from_numpy(standard.astype(np.float32))).numpy()
@@ -121,9 +124,10 @@ def test_export_and_convert_are_silent_and_repeatable(
 
 def test_a_first_export_is_silent_too(tmp_path: Path) -> None:
     code = (
-        "from pathlib import Path; from sizewise import families; from sizewise.runtimes import eager, onnxruntime\n"
-        "net = families.load('cnn', (1, 8, 8), 2).build(1)\n"
-        "onnxruntime.export(eager.Deployable(net, [0.0], [1.0]), (1, 8, 8), Path('model.onnx'))"
+        "from pathlib import Path; from sizewise import families; from sizewise.records import Signature\n"
+        "from sizewise.runtimes import eager, onnxruntime; from sizewise.tasks import Preprocessor\n"
+        "task = Signature('classification', (1, 8, 8), 2); net = families.load('cnn', task).build(1)\n"
+        "onnxruntime.export(eager.Deployable(net, Preprocessor((0.0,), (1.0,)), task), task, Path())"
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert (result.stdout, result.stderr) == ("", "")
@@ -140,7 +144,7 @@ def test_exported_files_hold_no_paths_of_the_machine(folders: dict[Runtime, Path
 
 def test_config_is_read_as_it_was_written(folder: Path) -> None:
     config = Config.read(folder)
-    assert (config.input_shape, config.classes, config.std) == (SHAPE, CLASSES, STD)
+    assert (config.signature, config.classes, config.preprocessor.std) == (TASK, CLASSES, STD)
     config.write(folder)
     assert Config.read(folder) == config
 

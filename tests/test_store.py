@@ -16,6 +16,7 @@ from sizewise.config import Study
 from sizewise.errors import IntegrityError, StoreError, UsageError
 from sizewise.records import Choice, Origin, Recipe, Trial, from_json, to_json
 from sizewise.store import Store, write_atomic, write_json
+from tests.builders import toy_task
 
 RECIPES = st.builds(
     Recipe,
@@ -94,14 +95,15 @@ def test_a_study_survives_toml(
 
 
 @pytest.mark.parametrize("effort", ["quick", "standard", "thorough"])
-@pytest.mark.parametrize("samples", [100, 1_078, 54_000])
+@pytest.mark.parametrize("samples", [99, 1_200, 12_000])
 def test_every_effort_resolves_to_a_study_that_can_run(effort: str, samples: int) -> None:
     study = config.structure({"task": "digits", "sweep": {"effort": effort}}, "here")
-    resolved = config.resolve(study, samples)
+    task = toy_task(samples)
+    resolved = config.resolve(study, task)
     config.check(resolved)
     assert resolved.recipe.epochs >= 1
     assert resolved.sweep.seeds >= 5
-    assert config.resolve(resolved, samples) == resolved
+    assert config.resolve(resolved, task) == resolved
 
 
 @pytest.mark.parametrize(

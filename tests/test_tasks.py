@@ -17,12 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
-from sklearn.metrics import f1_score
+from scipy.special import softmax
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss, precision_score, recall_score
 
 from sizewise import tasks
 from sizewise.errors import DataError, UsageError
-from sizewise.tasks import download, idx
-from sizewise.tasks.metrics import classification, example_losses
+from sizewise.records import Signature
+from sizewise.tasks import Split, download, idx
+from sizewise.tasks.problems import Judged, make
 
 
 def idx_bytes(array: NDArray[np.uint8]) -> bytes:
@@ -64,7 +66,7 @@ def refuse(words: str, name: str, data: Path | None = None) -> None:
 def test_digits_are_complete_and_stratified() -> None:
     task = tasks.load("digits")
     assert [len(s.y) for s in (task.train, task.validation, task.test)] == [1078, 360, 359]
-    assert task.input_shape == (1, 8, 8)
+    assert task.signature.input_shape == (1, 8, 8)
     for split in (task.train, task.validation, task.test):
         shares = np.bincount(split.y, minlength=10) / len(split.y)
         assert shares.min() > 0.08
@@ -227,20 +229,20 @@ def test_keys_that_say_nothing(tmp_path: Path) -> None:
 def test_layouts_of_arrays(tmp_path: Path, shape: tuple[int, ...]) -> None:
     np.savez(tmp_path / "a.npz", x=np.random.default_rng(0).random(shape), y=np.arange(40) % 2)
     channels = 3 if 3 in shape else 1
-    assert tasks.load(str(tmp_path / "a.npz")).input_shape == (channels, 6, 6)
+    assert tasks.load(str(tmp_path / "a.npz")).signature.input_shape == (channels, 6, 6)
 
 
 def test_image_folder(tmp_path: Path) -> None:
     task = tasks.load(str(write_images(tmp_path / "pets", count=20)))
     assert task.classes == ("cat", "dog")
-    assert task.input_shape == (1, 6, 6)
+    assert task.signature.input_shape == (1, 6, 6)
     assert [len(s.y) for s in (task.train, task.validation, task.test)] == [28, 6, 6]
 
 
 def test_one_coloured_image_makes_all_coloured(tmp_path: Path) -> None:
     folder = write_images(tmp_path)
     Image.new("RGB", (6, 6), "red").save(folder / "cat" / "red.png")
-    assert tasks.load(str(folder)).input_shape == (3, 6, 6)
+    assert tasks.load(str(folder)).signature.input_shape == (3, 6, 6)
 
 
 def test_the_users_own_division_is_kept(tmp_path: Path) -> None:
@@ -280,15 +282,30 @@ def test_unknown_task_gets_a_suggestion() -> None:
 def test_metrics_agree_with_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     logits, y = rng.normal(size=(200, 4)), rng.integers(0, 4, 200)
-    scores = classification(logits, y)
-    assert scores.f1 == pytest.approx(f1_score(y, logits.argmax(1), average="macro"))
-    assert sum(map(sum, scores.confusion)) == 200
-    assert np.trace(np.array(scores.confusion)) == pytest.approx(200 * scores.accuracy)
-    assert scores.loss == pytest.approx(example_losses(logits, y).mean())
+    found, said = judge(logits, y), logits.argmax(1)
+    assert found.values["accuracy"] == pytest.approx(accuracy_score(y, said))
+    assert found.values["precision"] == pytest.approx(precision_score(y, said, average="macro"))
+    assert found.values["recall"] == pytest.approx(recall_score(y, said, average="macro"))
+    assert found.values["F1"] == pytest.approx(f1_score(y, said, average="macro"))
+    assert np.array_equal(found.confusion, confusion_matrix(y, said))
+    assert found.loss == pytest.approx(log_loss(y, softmax(logits, axis=1)))
+
+
+def test_a_class_that_is_never_said_counts_nothing() -> None:
+    found = judge(np.array([[2.0, 1.0, 0.0]] * 3), np.array([0, 1, 2]))
+    assert found.values["precision"] == pytest.approx(1 / 9)
+    assert found.values["F1"] == pytest.approx(1 / 6)
+    assert found.confusion == ((1, 0, 0), (1, 0, 0), (1, 0, 0))
 
 
 def test_losses_of_huge_logits_are_finite() -> None:
-    assert example_losses(np.array([[1e4, -1e4]]), np.array([1]))[0] == pytest.approx(2e4)
+    assert judge(np.array([[1e4, -1e4], [1e4, -1e4]]), np.array([1, 0])).loss == pytest.approx(1e4)
+
+
+def judge(logits: NDArray[np.float64], y: NDArray[np.int64]) -> Judged:
+    classes = logits.shape[1]
+    problem = make(Signature("classification", (1, 6, 6), classes), "abcd"[:classes])
+    return problem.judge(logits, Split(np.empty((len(y), 0)), y))
 
 
 @pytest.fixture

@@ -214,8 +214,8 @@ def _too_low(
         assert budget is not None
         assert budget.min_score is not None
         yield (
-            f"{_label(width)} has a validation {metric.name} of {words.score(scores[width].value, metric)}, and "
-            f"{words.score(budget.min_score, metric)} is asked for"
+            f"{_label(width)} has a validation {metric.name} of {words.score(scores[width].value, metric)}, worse than "
+            f"the {words.score(budget.min_score, metric)} asked for"
         )
 
 

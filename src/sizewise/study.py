@@ -201,7 +201,7 @@ class Workspace:
         self.listener.planned({trial.key: cost(trial) for trial in trials})
         workers = self.study.sweep.workers or os.cpu_count() or 1
         source = Source(self.study.task, self.study.data, self.study.reading, self.study.metric, self.task.fingerprint)
-        return train.train(
+        runs = train.train(
             trials,
             source,
             self.store,
@@ -210,9 +210,15 @@ class Workspace:
             prepare=compression.prepare,
             on_event=self.listener.event,
         )
+        return tuple(map(self.scored, runs))
 
     def _finished(self, trials: Sequence[Trial]) -> list[Run]:
-        return [run for trial in trials if (run := self.store.find_run(trial)) is not None]
+        return [self.scored(run) for trial in trials if (run := self.store.find_run(trial)) is not None]
+
+    def scored(self, run: Run) -> Run:
+        """A run by this study's metric: another one may have been asked for when it was trained."""
+        metric, found = self.task.metric, run.validation
+        return replace(run, validation=replace(found, metric=metric, score=found.values[metric.name]))
 
     def planned(self) -> Plan:
         """The plan that the folder holds."""
@@ -231,7 +237,8 @@ class Workspace:
     def _known_measurements(self, made: Compression) -> tuple[Measurement, ...] | None:
         known = self._measurements()
         same = {m.candidate for m in known} == set(made.candidates)
-        return known if same and all(m.target == self.study.target for m in known) else None
+        asked = self.study.target, self.task.metric
+        return known if same and all((m.target, m.test.metric) == asked for m in known) else None
 
     def _default_exports(self, measurements: dict[str, Measurement]) -> tuple[str, ...]:
         parent = measurements[self.store.load("compression.json", Compression).parent].candidate

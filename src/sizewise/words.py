@@ -49,4 +49,7 @@ def error(metric: Metric) -> str:
     """What laws of the error speak of: what is missing to a perfect score."""
     if metric.name == "accuracy":
         return "an error"
-    return f"a 1 - {metric.name}" if metric.higher else f"a {metric.name}"
+    if metric.higher:
+        return f"a 1 - {metric.name}"
+    vowels = "AEFHILMNORSX" if metric.name.isupper() else "aeiou"  # abbreviations are spelt: an MSE
+    return f"{'an' if metric.name[0] in vowels else 'a'} {metric.name}"

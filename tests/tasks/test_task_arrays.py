@@ -34,30 +34,30 @@ def refuse(words: str, path: str) -> None:
 
 @pytest.mark.parametrize(("images", "labels"), [(40, 30), (30, 40)])
 def test_as_many_labels_as_images(tmp_path: Path, images: int, labels: int) -> None:
-    refuse(f"x and y: {images} images and {labels} labels", save(tmp_path, x=X[:images], y=Y[:labels]))
+    refuse(f"x and y: {images} samples and {labels} labels", save(tmp_path, x=X[:images], y=Y[:labels]))
 
 
 def test_each_split_has_as_many_labels_as_images(tmp_path: Path) -> None:
-    refuse("x_test and y_test: 9 images and 10 labels", save(tmp_path, **(DIVIDED | {"x_test": X[:9]})))
+    refuse("x_test and y_test: 9 samples and 10 labels", save(tmp_path, **(DIVIDED | {"x_test": X[:9]})))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_values_are_finite_and_the_position_is_that_in_the_file(tmp_path: Path, value: float) -> None:
     x = X.copy()
     x[3, 0, 0] = x[17, 2, 2] = value
-    refuse("a.npz, x and y: 2 values are NaN or infinite, the first in image 3", save(tmp_path, x=x, y=Y))
+    refuse("a.npz, x and y: 2 values are NaN or infinite, the first in sample 3", save(tmp_path, x=x, y=Y))
 
 
 @pytest.mark.filterwarnings("error")
 def test_values_beyond_float32_are_refused(tmp_path: Path) -> None:
     x = X.astype(np.float64)
     x[5, 1, 1] = 1e300
-    refuse("1 values are NaN or infinite, the first in image 5", save(tmp_path, x=x, y=Y))
+    refuse("1 values are NaN or infinite, the first in sample 5", save(tmp_path, x=x, y=Y))
 
 
 @pytest.mark.parametrize("shape", [(40, 0, 6), (0, 6, 6)])
 def test_images_without_pixels(tmp_path: Path, shape: tuple[int, ...]) -> None:
-    refuse("empty, images of shape", save(tmp_path, x=np.zeros(shape), y=Y[: shape[0]]))
+    refuse("empty, samples of shape", save(tmp_path, x=np.zeros(shape), y=Y[: shape[0]]))
 
 
 @pytest.mark.parametrize("key", ["train", "test"])
@@ -119,7 +119,7 @@ def test_every_split_has_every_class_and_no_other(tmp_path: Path, split: str) ->
 
 
 def test_splits_of_different_sizes(tmp_path: Path) -> None:
-    refuse("test split has images of shape", save(tmp_path, **(DIVIDED | {"x_test": X[:10, :5]})))
+    refuse("test split has samples of shape", save(tmp_path, **(DIVIDED | {"x_test": X[:10, :5]})))
 
 
 def test_validation_images_without_labels_are_not_passed_over(tmp_path: Path) -> None:

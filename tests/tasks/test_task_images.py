@@ -49,7 +49,7 @@ def refuse(words: str, folder: Path) -> None:
 )
 def test_grey_images_have_one_channel_in_every_format(tmp_path: Path, end: str, mode: str) -> None:
     task = tasks.load(str(write(tmp_path, end=end, mode=mode)))
-    assert task.input_shape == (1, 6, 6)
+    assert task.signature.input_shape == (1, 6, 6)
     assert task.train.x.dtype == np.uint8
 
 
@@ -58,7 +58,7 @@ def test_coloured_images_have_three_channels_in_every_format(tmp_path: Path, end
     red = np.zeros((6, 6, 3), np.uint8)
     red[..., 0] = 200
     task = tasks.load(str(write(tmp_path, end=end, values=red)))
-    assert task.input_shape == (3, 6, 6)
+    assert task.signature.input_shape == (3, 6, 6)
     assert task.train.x[0, 0].mean() > 150
     assert task.train.x[0, 2].mean() < 50
 

@@ -55,9 +55,10 @@ def test_data_is_not_silently_left_out(tmp_path: Path) -> None:
 
 
 def test_a_file_of_no_known_format(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("1,2")
-    with pytest.raises(DataError, match=r"neither a folder nor an \.npz file"):
-        tasks.load(str(tmp_path / "a.csv"))
+    (tmp_path / "a.odt").write_text("1,2")
+    with pytest.raises(DataError, match=r"neither a folder nor one of .*\.npz") as caught:
+        tasks.load(str(tmp_path / "a.odt"))
+    assert "images" in caught.value.hint
 
 
 def test_mnist_is_not_downloaded_when_that_is_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

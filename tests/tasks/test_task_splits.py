@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
+from sizewise.records import Signature
 from sizewise.tasks.splits import hold_out, in_three
 from sizewise.tasks.task import Preprocessor, Split
 
@@ -49,18 +53,23 @@ def test_the_same_data_is_always_divided_in_the_same_way() -> None:
         np.testing.assert_array_equal(a.x, b.x)
 
 
+def images(x: NDArray[Any]) -> tuple[Split, Signature]:
+    """Images without classes to speak of, as a training split."""
+    return Split(x, np.zeros(len(x), np.int64)), Signature("classification", x.shape[1:], 2)
+
+
 @pytest.mark.parametrize("value", [0.1, 255, 1e8 / 3])
 def test_a_constant_channel_becomes_zero(value: float) -> None:
     x = np.random.default_rng(0).normal(size=(500, 2, 5, 7)).astype(np.float32)
     x[:, 1] = value
-    preprocessor = Preprocessor.fit(x)
+    preprocessor = Preprocessor.fit(*images(x))
     assert preprocessor.std[1] == 1
     np.testing.assert_array_equal(preprocessor(x)[:, 1], 0)
 
 
 def test_each_channel_is_standardised_in_its_own_units() -> None:
     x = np.random.default_rng(0).normal([0, 50, -3], [1, 20, 0.1], size=(5000, 6, 4, 3)).transpose(0, 3, 1, 2)
-    out = Preprocessor.fit(x)(x)
+    out = Preprocessor.fit(*images(x))(x)
     assert out.shape == x.shape
     np.testing.assert_allclose(out.mean(axis=(0, 2, 3)), 0, atol=1e-4)
     np.testing.assert_allclose(out.std(axis=(0, 2, 3)), 1, atol=1e-4)

@@ -49,6 +49,8 @@ OWN = (2, 32)
 
 WIDEST = 1 << 16
 
+_MANY = {"image": "images", "volume": "volumes", "series": "series", "tokens": "texts"}
+
 
 @dataclass(frozen=True)
 class Family:
@@ -135,7 +137,7 @@ def suited(signature: Signature) -> str:
             continue
         return name
     raise UsageError(
-        f"no built-in family does {signature.problem} on a {signature.layout}",
+        f"no built-in family does {signature.problem} with {_MANY[signature.layout]}",
         hint="bring your own: --family package.module:function",
     )
 
@@ -171,6 +173,6 @@ def refuse(family: str, signature: Signature, needs: str) -> UsageError:
     """The error of a family that cannot take these samples or give these answers."""
     shape = " × ".join(map(str, signature.input_shape))
     return UsageError(
-        f"the {family} family cannot do {signature.problem} on a {signature.layout} of {shape}",
+        f"the {family} family cannot do {signature.problem} with {_MANY[signature.layout]} of {shape}",
         hint=f"it needs {needs}",
     )

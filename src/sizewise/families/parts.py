@@ -17,6 +17,12 @@ SEQUENCE_PROBLEMS = ("classification", "regression", "tagging", "language modell
 """What a model of sequences without a second sequence can do."""
 
 
+def readable(task: Signature) -> bool:
+    """Whether a model of sequences can do this task; the next of a series of numbers has no class."""
+    words = task.vocabulary or task.problem != "language modelling"
+    return task.layout in ("tokens", "series") and task.problem in SEQUENCE_PROBLEMS and bool(words)
+
+
 class Entry(nn.Module):
     """Tokens (batch, steps) or numbers (batch, steps, channels) to vectors (batch, steps, width).
 

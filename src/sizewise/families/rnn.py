@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sizewise.families.family import refuse
-from sizewise.families.parts import SEQUENCE_PROBLEMS, Entry, Exit, present
+from sizewise.families.parts import Entry, Exit, present, readable
 from sizewise.records import Signature
 
 LAYERS = 2
@@ -88,7 +88,7 @@ def bigru(width: int, task: Signature) -> nn.Module:
 
 
 def _build(name: str, width: int, task: Signature, kind: type[nn.LSTM] | type[nn.GRU], directions: int) -> nn.Module:
-    if task.layout not in ("tokens", "series") or task.problem not in SEQUENCE_PROBLEMS:
+    if not readable(task):
         raise refuse(name, task, "texts or series to classify, tag or transcribe")
     if task.problem == "language modelling" and directions == 2:
         raise refuse(name, task, "another problem: what reads backwards has seen the next token; take lstm or gru")

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sizewise.families.family import refuse
-from sizewise.families.parts import SEQUENCE_PROBLEMS, Entry, Exit, present, sines
+from sizewise.families.parts import Entry, Exit, present, readable, sines
 from sizewise.padding import mask
 from sizewise.records import Signature
 
@@ -218,7 +218,7 @@ def transformer(width: int, task: Signature) -> nn.Module:
     Raises:
         UsageError: samples are no texts or series, or there is a second sequence.
     """
-    if task.layout not in ("tokens", "series") or task.problem not in SEQUENCE_PROBLEMS:
+    if not readable(task):
         raise refuse("transformer", task, "texts or series to classify, tag, transcribe or continue")
     return Transformer(width, task)
 

@@ -29,7 +29,7 @@ def collect(space: Workspace) -> Page:
         metric=task.metric,
         classes=task.classes,
         counts={name: len(split) for name, split in splits.items()},
-        runs=space.store.runs(),
+        runs=tuple(map(space.scored, space.store.runs())),
         sweep=frozenset(trial.key for trial in space.planned().trials),
         laws=space.found("law.json", tuple[Law, ...], ()),
         findings=space.found("findings.json", tuple[Finding, ...], ()),

@@ -44,7 +44,7 @@ def search(encode: Graph, decode: Graph, source: NDArray[Any], longest: int, bea
     score = np.full((n, beams), -np.inf)
     score[:, 0] = 0.0  # all beams are alike at first, and only one of them may be continued
     ended = np.zeros((n, beams), bool)
-    steps = np.ones((n, beams))
+    steps = np.zeros((n, beams))  # tokens after the first
     for step in range(1, longest):
         logs = _log_softmax(decode(memory, sources, targets)[:, step - 1]).reshape(n, beams, -1)
         logs[:, :, [PAD, BEGIN]] = -np.inf

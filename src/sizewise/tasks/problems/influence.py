@@ -7,6 +7,7 @@ metrics that are no means, such as F1, BLEU or the area under the curve, take pa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -33,7 +34,9 @@ def jackknife(statistic: Callable[[NDArray[np.intp]], float], examples: int, gro
     values = np.empty(examples)
     for part in parts:
         rest = np.setdiff1d(everything, part, assume_unique=True)
-        values[part] = (examples * whole - len(rest) * statistic(rest)) / len(part) if len(rest) else whole
+        change = len(rest) * (whole - statistic(rest)) / len(part) if len(rest) else 0.0
+        # A group's mean scatters less than its members do, by the root of their number.
+        values[part] = whole + math.sqrt(len(part)) * change
     return np.asarray(values - values.mean() + whole)
 
 
