@@ -132,9 +132,9 @@ def test_derivatives_are_those_of_the_value(case: tuple[tuple[str, ...], str]) -
         slope = (form.value(theta + moved, x) - form.value(theta - moved, x)) / (2 * step)
         np.testing.assert_allclose(jacobian[:, :, j], slope, rtol=1e-5, atol=1e-7)
     pull = rng.normal(size=(1, len(x)))
-    curvature = form.curvature(theta, x, pull)
-    if curvature is None:
+    if not form.curved:
         return
+    curvature = form.curvature(jacobian, x, pull)
     # What is summed lacks the outer products of the first derivatives; see `Form.curvature` and its use.
     second = curvature[0] - np.einsum("p,pi,pj->ij", pull[0], jacobian[0], jacobian[0])
     for j in range(len(form.names)):
