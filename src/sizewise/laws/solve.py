@@ -279,7 +279,7 @@ def _marquardt(gradient: Array, hessian: Array, damping: Array, stuck: NDArray[n
     bend = hessian[:, place, place]
     top = bend.max(axis=1, keepdims=True) + 1e-300
     hessian[:, place, place] += np.where(stuck, top, damping[:, None] * np.maximum(bend, 1e-6 * top) + 1e-12 * top)
-    step: Array = -np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
+    step = np.asarray(-np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0])
     return step, -(gradient * step).sum(axis=1)
 
 
