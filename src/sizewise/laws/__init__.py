@@ -6,7 +6,7 @@ from sizewise.laws.evidence import Evidence
 from sizewise.laws.fit import fit, fit_evidence
 from sizewise.laws.forecast import predict
 from sizewise.laws.limits import limits
-from sizewise.laws.link import fit_link, through
+from sizewise.laws.link import fit_link, link_of, through
 from sizewise.laws.table import Columns, read_points, read_table
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "fit_evidence",
     "fit_link",
     "limits",
+    "link_of",
     "predict",
     "read_points",
     "read_table",

@@ -29,6 +29,7 @@ class Evidence:
         cluster: rows of one cluster share their luck (checkpoints of one run), so they are resampled together.
         stratum: clusters are resampled within strata: repeats of one setting are, since the settings were chosen.
         label: the row number in the user's table, from 1.
+        score: (rows,) accuracies or errors in [0, 1] that go with y, NaN where a run has none; None without any.
         excluded: what was left out, and why.
         notes: how the columns were read.
     """
@@ -44,6 +45,7 @@ class Evidence:
     excluded: tuple[Exclusion, ...] = ()
     notes: tuple[str, ...] = ()
     subject: str = field(default="runs")
+    score: Array | None = None
 
     @classmethod
     def of_runs(cls, runs: Sequence[Run], metric: str) -> Evidence:
@@ -107,6 +109,7 @@ class Evidence:
             cluster=self.cluster[rows],
             stratum=self.stratum[rows],
             label=self.label[rows],
+            score=None if self.score is None else self.score[rows],
         )
 
     def without(self, rows: Ints, reason: str) -> Evidence:

@@ -40,6 +40,7 @@ class Columns:
         seed: tells repeats of one setting apart.
         group: rows of one group share their luck, as checkpoints of one run do; they are resampled together.
         weight: how much a row counts, positive.
+        score: accuracy or share of errors beside the loss, in [0, 1], for a link between the two.
         count: which parameters `params` counts; None is unknown.
     """
 
@@ -52,6 +53,7 @@ class Columns:
     seed: str | None = None
     group: str | None = None
     weight: str | None = None
+    score: str | None = None
     count: Count | None = None
 
     @property
@@ -80,11 +82,13 @@ class Columns:
                 f"a law needs one outcome, and {'two were' if self.loss else 'none was'} given",
                 hint="name the column of either the loss or the error",
             )
+        if self.score and not self.loss:
+            raise UsageError("a score is predicted through the loss, and none is given", hint="name its column too")
         if not self.variables or self.variables == ("unique",):
             raise UsageError("nothing says how large the runs are", hint="name a column of params, samples or compute")
         if self.unique and len(self.variables) != 3:
             raise UsageError("unique samples need params and samples beside them", hint="name those columns too")
-        names = [*self.sizes.values(), self.loss or self.error]
+        names = [*self.sizes.values(), self.loss or self.error, *([self.score] if self.score else [])]
         if len(set(names)) < len(names):
             raise UsageError(f"a column has two meanings: {', '.join(map(str, names))}", hint="name each column once")
 
@@ -111,7 +115,8 @@ def read_table(path: str | PathLike[str], columns: Columns) -> Evidence:
     columns.check()
     read = _read(Path(path), columns)
     rows, excluded = _usable(Path(path), columns, read)
-    order, alike = _order([*read.numbers.values(), *read.labels.values()], rows)
+    score = _scores(path, read)
+    order, alike = _order([*(np.nan_to_num(v) for v in read.numbers.values()), *read.labels.values()], rows)
     again = np.sort(order[1:][alike])
     if len(again):
         where = "" if columns.seed else "; if they are repeats, name the column of their seeds"
@@ -119,7 +124,7 @@ def read_table(path: str | PathLike[str], columns: Columns) -> Evidence:
         rows = np.delete(rows, again)
     x, notes = _variables(columns, read, rows)
     y = read.numbers[columns.metric][rows]
-    notes += [*_outcome_notes(columns, y), *_row_notes(excluded)]
+    notes += [*_outcome_notes(columns, y), *_score_notes(score, rows), *_row_notes(excluded)]
     return Evidence(
         metric=columns.metric,
         variables=columns.variables,
@@ -131,6 +136,7 @@ def read_table(path: str | PathLike[str], columns: Columns) -> Evidence:
         label=rows + 1,
         excluded=tuple(excluded),
         notes=tuple(notes),
+        score=None if score is None else score[rows],
     )
 
 
@@ -177,6 +183,7 @@ class _Read:
 
 def _read(path: Path, columns: Columns) -> _Read:
     outcome = {columns.metric: name} if (name := columns.loss or columns.error) else {}
+    outcome |= {"score": columns.score} if columns.score else {}
     weight = {"weight": columns.weight} if columns.weight else {}
     names = columns.sizes | outcome | weight
     labels = {k: name for k in ("seed", "group") if (name := getattr(columns, k))}
@@ -216,6 +223,8 @@ def _usable(path: Path, columns: Columns, read: _Read) -> tuple[Ints, list[Exclu
     """Rows, numbered from 0, that have all they need, and why the others do not."""
     good, excluded = np.ones(len(read.numbers[columns.metric]), dtype=bool), []
     for key, values in read.numbers.items():
+        if key == "score":  # a run without one still has its loss
+            continue
         named = key if read.names[key] == key else f"{key} ({read.names[key]})"
         bad = good & ~_positive(values)
         if bad.any():
@@ -297,6 +306,33 @@ def _outcome_notes(columns: Columns, y: Array) -> list[str]:
     if columns.error and y.max() > 1:
         return [f"errors reach {y.max():g}, so they are no shares: they were read in a unit of their own"]
     return []
+
+
+def _scores(path: str | PathLike[str], read: _Read) -> Array | None:
+    """Scores by row, NaN where there is none.
+
+    Raises:
+        DataError: a score is outside [0, 1], or there is none at all.
+    """
+    if "score" not in read.numbers:
+        return None
+    score, name = read.numbers["score"], read.names["score"]
+    outside = np.flatnonzero((score < 0) | (score > 1))
+    if len(outside):
+        raise DataError(
+            f"row {outside[0] + 1:,} of {path} has a score ({name}) of {score[outside[0]]:g}, which is no share",
+            hint="write scores from 0 to 1, or with % behind them",
+        )
+    if not np.isfinite(score).any():
+        odd = f", such as {read.strange['score'][0]!r}" if any(read.strange["score"]) else ""
+        raise DataError(f"no row of {path} has a score ({name}){odd}", hint="leave it out, or name another column")
+    return score
+
+
+def _score_notes(score: Array | None, rows: Ints) -> list[str]:
+    if score is None or not (without := int((~np.isfinite(score[rows])).sum())):
+        return []
+    return [f"{without:,} of {len(rows):,} runs have no score: they speak for the law and not for the link"]
 
 
 def _row_notes(excluded: Sequence[Exclusion]) -> list[str]:
