@@ -111,6 +111,7 @@ def scored(runs: Path) -> Path:
     loss = np.array([float(row.rpartition(",")[2]) for row in rows])
     accuracy = rng.binomial(2000, 0.25 + 0.6 / (1 + np.exp(2.5 * (loss - 3)))) / 2000
     cells = ["", "n/a", *(f"{a:.4f}" for a in accuracy[2:])]
+    rows, cells = [*rows, rows[0]], [*cells, cells[0]]
     path = runs.with_name("scored.csv")
     path.write_text("\n".join([f"{header},acc", *(f"{row},{cell}" for row, cell in zip(rows, cells, strict=True))]))
     return path
@@ -131,7 +132,12 @@ def test_accuracy_is_predicted_through_the_loss(scored: Path, points: Path, tmp_
         assert score["low"] < truth < score["high"]
         assert 0.25 < score["low"] < score["value"] < score["high"] < 1
     text = call(*arguments).stdout
-    for words in ("accuracy through loss: supported", "beyond the losses seen", "2 of 48 runs have no score"):
+    for words in (
+        "row 49: equal to an earlier row",
+        "accuracy through loss: supported",
+        "beyond the losses seen",
+        "2 of 48 runs have no score",
+    ):
         assert words in text, text
     assert f"{record['scores'][0]['value']:.4g}" in text
     assert "Accuracy through loss" in page.read_text()

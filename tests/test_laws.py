@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sizewise import laws
 from sizewise.errors import UsageError
 from sizewise.laws import Evidence, solve
+from sizewise.laws.evidence import sample
 from sizewise.laws.forms import Form, candidates, known, named
 from sizewise.records import Law, Point, Recipe, Run, Scores, Trial, from_json, to_json
 
@@ -263,10 +264,35 @@ def test_many_rows_take_linear_memory_and_time() -> None:
     law = laws.fit_evidence(found)
     assert law.runs == 100_000
     assert law.status == "supported"
-    assert any("5,000" in note for note in law.notes)
+    assert any("drawn from 100,000" in note for note in law.notes)
     alpha = law.forms[0].parameters["alpha"]
     assert alpha.low < 0.35 < alpha.high
     assert alpha.high - alpha.low < 0.01
+
+
+def test_a_sample_keeps_the_few_large_runs_and_weighs_as_much_as_all() -> None:
+    rng = np.random.default_rng(0)
+    scale = np.concatenate([rng.uniform(0, 1, 50_000), [9.0, 9.5, 10.0]])
+    rows, times = sample(scale, 2_000)
+    assert len(rows) <= 2_000
+    assert set(range(50_000, 50_003)) <= set(rows)
+    assert times[-3:] == pytest.approx(1)
+    assert times.sum() == pytest.approx(len(scale))
+    np.testing.assert_array_equal(rows, sample(scale, 2_000)[0])
+    rows, times = sample(np.zeros(100), 7)
+    assert len(rows) == 7
+    assert times == pytest.approx(100 / 7)
+
+
+def test_a_few_large_runs_among_very_many_small_ones_are_not_lost() -> None:
+    rng, case = np.random.default_rng(0), (TWO, "additive")
+    small = 10 ** rng.uniform([6, 8], [7, 9], size=(60_000, 2))
+    large = np.array([[1e9, 1e11], [5e8, 5e10], [2e8, 2e10]])
+    law = laws.fit_evidence(drawn(case, 0.02, 0, np.concatenate([small, large])), draws=0)
+    assert law.box["params"][1] == pytest.approx(1e9)
+    assert len(law.points) <= 2_000
+    said = laws.predict(law, points(TWO, large[:1]))[0]
+    assert said.low < truth(case, large[:1])[0] < said.high
 
 
 # Prediction

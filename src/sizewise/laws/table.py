@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sizewise.errors import DataError, UsageError
-from sizewise.laws.evidence import Array, Evidence, Ints
+from sizewise.laws.evidence import MOST_EVIDENCE, Array, Evidence, Ints, sample
 from sizewise.laws.files import blocks
 from sizewise.laws.numbers import Numbers, written
 from sizewise.records import Exclusion
@@ -24,6 +24,8 @@ FLOPS = 6.0
 
 CLOSE = 0.02
 """Compute this close to 6·params·samples in nearly all rows was not counted, but made from that formula."""
+
+ODD = np.uint64(0x9E3779B97F4A7C15)
 
 Count = Literal["total", "non-embedding"]
 
@@ -116,21 +118,23 @@ def read_table(path: str | PathLike[str], columns: Columns) -> Evidence:
     read = _read(Path(path), columns)
     rows, excluded = _usable(Path(path), columns, read)
     score = _scores(path, read)
-    order, alike = _order([*(np.nan_to_num(v) for v in read.numbers.values()), *read.labels.values()], rows)
-    again = np.sort(order[1:][alike])
+    # No score equals no score, but NaN is never NaN.
+    outcomes = read.numbers if score is None else read.numbers | {"score": np.where(np.isnan(score), -1.0, score)}
+    again = _repeats([*outcomes.values(), *read.labels.values()], rows)
     if len(again):
         where = "" if columns.seed else "; if they are repeats, name the column of their seeds"
         excluded.append(_excluded(f"equal to an earlier row in all named columns{where}", rows[again]))
         rows = np.delete(rows, again)
+    rows, times, drawn = _drawn(columns, read, rows)
     x, notes = _variables(columns, read, rows)
     y = read.numbers[columns.metric][rows]
-    notes += [*_outcome_notes(columns, y), *_score_notes(score, rows), *_row_notes(excluded)]
+    notes += [*drawn, *_outcome_notes(columns, y), *_score_notes(score, rows), *_row_notes(excluded)]
     return Evidence(
         metric=columns.metric,
         variables=columns.variables,
         x=x,
         y=y,
-        weight=_weight(read, rows),
+        weight=_weight(read, rows, times),
         cluster=(cluster := _clusters(read, rows)),
         stratum=_strata(x, cluster),
         label=rows + 1,
@@ -194,7 +198,7 @@ def _read(path: Path, columns: Columns) -> _Read:
             numbers.add(block[names[key]])
         for key, name in labels.items():
             hashes[key].append(_hashes(block[name]))
-    whole = {k: np.concatenate(parts) if parts else np.zeros(0, np.int64) for k, parts in hashes.items()}
+    whole = {k: np.concatenate(hashes.pop(k) or [np.zeros(0, np.int64)]) for k in labels}
     return _Read(
         numbers={k: numbers.values() for k, numbers in found.items()},
         labels={k: _by_appearance(values) for k, values in whole.items()},
@@ -211,8 +215,11 @@ def _hashes(cells: Sequence[object] | NDArray[np.generic]) -> Ints:
 
 def _by_appearance(labels: Ints) -> Ints:
     """Labels numbered from 0 as they first appear: hashes differ from one process to the next, and results must not."""
-    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
-    return np.asarray(np.argsort(np.argsort(first))[inverse])
+    known = np.unique(labels)
+    place = np.searchsorted(known, labels)
+    first = np.empty(len(known), dtype=np.int64)
+    first[place[::-1]] = np.arange(len(labels) - 1, -1, -1)  # the last of these stays: where a label is first met
+    return np.asarray(np.argsort(np.argsort(first))[place])
 
 
 def _positive(values: Array) -> NDArray[np.bool_]:
@@ -245,6 +252,39 @@ def _usable(path: Path, columns: Columns, read: _Read) -> tuple[Ints, list[Exclu
 
 def _excluded(reason: str, rows: Ints) -> Exclusion:
     return Exclusion(reason, len(rows), tuple(int(r) + 1 for r in rows[:10]))
+
+
+def _repeats(values: Sequence[Array | Ints], rows: Ints) -> Ints:
+    """Which of the rows equal an earlier one. Places among them, in order."""
+    mixed = np.zeros(len(rows), dtype=np.uint64)
+    for value in values:
+        # Equal rows have equal sums of products, and few others have: those are compared in full.
+        mixed ^= mixed >> np.uint64(29)
+        mixed *= ODD
+        mixed += value[rows].view(np.uint64)
+    mixed *= ODD
+    ordered = np.sort(mixed)
+    twice = ordered[1:][ordered[1:] == ordered[:-1]]
+    if not len(twice):
+        return np.zeros(0, dtype=np.int64)
+    suspects = np.flatnonzero(np.isin(mixed, twice))
+    order, alike = _order(values, rows[suspects])
+    return np.sort(suspects[order[1:][alike]])
+
+
+def _drawn(columns: Columns, read: _Read, rows: Ints) -> tuple[Ints, Array, list[str]]:
+    """The rows that are used when there are very many, how many each stands for, and a note about it."""
+    if len(rows) <= MOST_EVIDENCE:
+        return rows, np.ones(len(rows)), []
+    scale = np.zeros(len(rows))
+    for v in columns.sizes:
+        scale += np.log(read.numbers[v][rows])
+    picked, times = sample(scale, MOST_EVIDENCE)
+    note = (
+        f"{len(picked):,} of {len(rows):,} rows were drawn, fewer where sizes are crowded, and weigh as much as all of "
+        "them; intervals are those of the rows drawn"
+    )
+    return rows[picked], times, [note]
 
 
 def _order(values: Sequence[Array | Ints], rows: Ints) -> tuple[Ints, NDArray[np.bool_]]:
@@ -339,10 +379,8 @@ def _row_notes(excluded: Sequence[Exclusion]) -> list[str]:
     return ["rows are numbered from the first below the header"] if excluded else []
 
 
-def _weight(read: _Read, rows: Ints) -> Array:
-    if "weight" not in read.numbers:
-        return np.ones(len(rows))
-    weight = read.numbers["weight"][rows]
+def _weight(read: _Read, rows: Ints, times: Array) -> Array:
+    weight = read.numbers["weight"][rows] * times if "weight" in read.numbers else times
     return np.asarray(weight / weight.mean())
 
 
