@@ -145,7 +145,7 @@ def test_accuracy_is_predicted_through_the_loss(scored: Path, points: Path, tmp_
 
 def test_an_error_beside_the_loss_is_a_score_too(scored: Path, points: Path) -> None:
     wrong = scored.with_name("wrong.csv")
-    header, *rows = scored.read_text().splitlines()[:1] + scored.read_text().splitlines()[3:]
+    header, *rows = scored.read_text().splitlines()[:1] + scored.read_text().splitlines()[3:-1]
     pairs = [row.rpartition(",") for row in rows]
     wrong.write_text("\n".join([header, *(f"{rest},{100 * (1 - float(acc)):.3f} %" for rest, _, acc in pairs)]))
     arguments = (*COLUMNS, "--score", "acc", "--chance", "0.75", "--predict", points)
