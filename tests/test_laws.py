@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sizewise import laws
 from sizewise.errors import UsageError
 from sizewise.laws import Evidence, solve
+from sizewise.laws.compete import sandwich
 from sizewise.laws.evidence import sample
 from sizewise.laws.forms import Form, candidates, known, named
 from sizewise.records import Law, Point, Recipe, Run, Scores, Trial, from_json, to_json
@@ -215,6 +216,58 @@ def test_resamples_reach_the_optimum_that_a_library_reaches(shared_data: Path) -
 
         theirs = minimize(cost, start, method="BFGS", options={"gtol": 1e-10}).fun
         assert loss <= theirs * (1 + 1e-6)
+
+
+def spread_of_fits(case: tuple[tuple[str, ...], str], x: Array, clusters: int, draws: int = 200) -> tuple[Array, Array]:
+    """Standard deviation of theta over many draws, and the sandwich's in the mean; rows of a cluster share half of
+    their noise."""
+    form, cluster = form_of(case), np.arange(len(x)) * clusters // len(x)
+    centre = np.log(x).mean(axis=0)
+    theta = form.shifted(form.theta(np.array([TRUTHS[case]])), centre)
+    exact, thetas, errors = form.value(theta, np.log(x) - centre)[0], [], []
+    for seed in range(draws):
+        rng = np.random.default_rng(seed)
+        shared = rng.normal(size=clusters)[cluster] * (clusters < len(x))
+        log_y = exact + 0.02 * (shared + rng.normal(size=len(x)))
+        one = replace(evidence(case[0], x, np.exp(log_y)), cluster=cluster)
+        found = solve.refit(form, theta[0], np.log(x) - centre, log_y, one.weight[None], 0.03)
+        spread = sandwich(form, found.theta, np.log(x) - centre, one, one.weight[None], found.delta)[0]
+        thetas.append(found.theta[0])
+        errors.append(np.diag(spread))
+    return np.std(thetas, axis=0), np.sqrt(np.mean(errors, axis=0))
+
+
+@pytest.mark.parametrize("clusters", [24, 8])
+def test_standard_errors_are_those_of_repeated_experiments(clusters: int) -> None:
+    """24 runs of a power law, alone or as 8 curves of 3 checkpoints: neither too small by leverage nor by clusters."""
+    actual, said = spread_of_fits((ONE, "power"), np.geomspace(1e3, 1e6, 24)[:, None], clusters)
+    np.testing.assert_allclose(said, actual, rtol=0.25)
+
+
+def test_many_standard_errors_at_once_are_those_of_each() -> None:
+    found, form = drawn((TWO, "additive"), 0.02, 0), named("additive", TWO)
+    x = found.log_x - found.log_x.mean(axis=0)
+    weights = np.stack([np.ones(len(x)), np.where(found.scale < 20, 1.0, 0.0)])
+    fits = solve.search(form, x, found.log_y, weights)
+    both = sandwich(form, fits.theta, x, found, weights, fits.delta)
+    for i in range(2):
+        one = sandwich(form, fits.theta[[i]], x, found, weights[[i]], fits.delta[[i]])
+        np.testing.assert_allclose(both[[i]], one, rtol=1e-9)
+
+
+def test_a_floor_that_is_not_there_is_found_to_be_nothing() -> None:
+    found = drawn((ONE, "power"), 0.0, 0)
+    fit = laws.fit_evidence(found, form="power+floor", draws=0).forms[0]
+    assert fit.parameters["E"].value < 1e-4 * found.y.min()
+    assert fit.parameters["alpha"].value == pytest.approx(0.3, rel=1e-3)
+
+
+def test_both_fits_are_told_apart() -> None:
+    """The plain one for the record, and the one that predicts, in which larger runs weigh more."""
+    lead = laws.fit_evidence(drawn((TWO, "additive"), 0.02, 0), form="additive", draws=0).forms[0]
+    assert lead.predicting.keys() == lead.parameters.keys()
+    assert lead.predicting["alpha"] == pytest.approx(0.35, rel=0.25)
+    assert lead.predicting["alpha"] != lead.parameters["alpha"].value
 
 
 def test_a_weight_of_two_is_a_row_twice() -> None:

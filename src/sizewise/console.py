@@ -43,6 +43,8 @@ PLAIN_SECONDS = 10.0
 
 TEXT_WIDTH = 120
 
+PREDICTING = "value: all runs weigh the same; predicting: larger runs weigh more, as in all predictions and decisions"
+
 MOST_PREDICTIONS = 40
 """Rows of predictions on the screen; JSON has all."""
 
@@ -162,14 +164,23 @@ def link(link: Link, law: Law, points: Sequence[Mapping[str, float]], scores: Se
 def _parameters(lead: FittedForm) -> str:
     intervals = [e for e in lead.parameters.values() if e.low == e.low]
     if not intervals:
-        rows = [(name, f"{e.value:.4g}") for name, e in lead.parameters.items()]
-        return f"{lead.formula}  ({lead.source})\n" + table((lead.form, "value"), rows)
+        rows = [(name, f"{e.value:.4g}", f"{lead.predicting[name]:.4g}") for name, e in lead.parameters.items()]
+        shown = table((lead.form, "value", "predicting"), rows)
+        return f"{lead.formula}  ({lead.source})\n{shown}\n{PREDICTING}"
     full = [
-        (name, f"{e.value:.4g}", _ends(e), _ends(lead.profile[name]) if name in lead.profile else "")
+        (
+            name,
+            f"{e.value:.4g}",
+            _ends(e),
+            _ends(lead.profile[name]) if name in lead.profile else "",
+            f"{lead.predicting[name]:.4g}",
+        )
         for name, e in lead.parameters.items()
     ]
-    header = (lead.form, "value", f"{intervals[0].level:.0%} interval", "by its profile" if lead.profile else "")
-    return f"{lead.formula}  ({lead.source})\n{table(header, full)}\nintervals: {intervals[0].method}"
+    by = "by its profile" if lead.profile else ""
+    header = (lead.form, "value", f"{intervals[0].level:.0%} interval", by, "predicting")
+    shown = table(header, full)
+    return f"{lead.formula}  ({lead.source})\n{shown}\nintervals: {intervals[0].method}\n{PREDICTING}"
 
 
 def _forms(law: Law) -> str:

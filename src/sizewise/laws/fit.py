@@ -123,6 +123,7 @@ def _record(
         profile=profile,
         theta=tuple(map(float, contender.theta)),
         covariance=tuple(tuple(map(float, row)) for row in contender.covariance),
+        predicting=parameters.written(evidence, form, contender.theta),
         scatter=math.sqrt(contender.variance),
         objective=(lead or contender).objective,
         backtest_error=math.sqrt(contender.error) if math.isfinite(contender.error) else math.nan,

@@ -20,7 +20,7 @@ import numpy as np
 
 from sizewise.errors import UsageError
 from sizewise.laws.evidence import Array, Evidence
-from sizewise.laws.forecast import LEVEL, UNKNOWN_FORM, forecast
+from sizewise.laws.forecast import LEVEL, forecast
 from sizewise.records import Estimate, Law, Link
 
 NAMES = ("midpoint", "slope", "low", "high")
@@ -36,6 +36,9 @@ USUAL, USUAL_SPREAD = np.array([-0.5, 0.6]), np.array([2.0, 0.8])
 """Midpoint and log slope before any run is seen, with the losses standardised; low and high lie anywhere they can."""
 
 END_SPREAD = 0.1
+UNKNOWN = 0.1
+"""The share of a score's change beyond the losses seen by which the sigmoid may be off."""
+
 HUBER = 1.345
 LEAST_NOISE = 1e-4
 ITERATIONS = 40
@@ -158,7 +161,7 @@ def _scores(draws: Array, losses: Array, link: Link, heavy: Array, normal: Array
     """Scores of single runs with these losses, each by its own draw, (draws,)."""
     score = _curve(draws, losses)
     # Beyond the losses seen a share of the change is unknown, as it is for laws.
-    unknown = UNKNOWN_FORM * np.abs(score - _curve(draws, np.clip(losses, *link.box)))
+    unknown = UNKNOWN * np.abs(score - _curve(draws, np.clip(losses, *link.box)))
     binomial = 0.0 if link.examples is None else score * (1 - score) / link.examples
     return np.clip(score + link.scatter * heavy + np.sqrt(unknown**2 + binomial) * normal, 0.0, 1.0)
 
