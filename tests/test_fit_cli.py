@@ -242,9 +242,13 @@ def test_a_law_of_one_variable_plans_its_next_runs(runs: Path, tmp_path: Path) -
     n = np.geomspace(1e5, 1e9, 12)
     rows = [f"{a:.4g},{y}" for a, y in zip(n, (2 + 300 * n**-0.3) * np.exp(0.02 * rng.normal(size=12)), strict=True)]
     table.write_text("\n".join(["params,loss", *rows]))
-    result = call("fit", table, "--params", "params", "--loss", "loss", "--form", "power+floor", "--next")
+    arguments = ("fit", table, "--params", "params", "--loss", "loss", "--next")
+    result = call(*arguments)
     assert result.returncode == 0, result.stderr
-    assert "next runs for the loss further out, 1e+10 params, at most 1e+09 params together" in result.stdout
+    assert "next runs for the loss further out, 1e+10 params, at most 1e+09 params together: supported" in result.stdout
+    planned = json.loads(call(*arguments, "--json").stdout)["next_runs"]["runs"]
+    assert planned[-1]["removed"] > 0.01
+    assert all(1e9 / 30 <= run["cost"] <= 1e9 for run in planned)
     assert "ten times the compute" not in result.stdout
 
 
