@@ -17,8 +17,8 @@ from sizewise import laws
 from sizewise.errors import UsageError
 from sizewise.laws import Evidence, solve
 from sizewise.laws.compete import sandwich
-from sizewise.laws.evidence import sample
 from sizewise.laws.forms import Form, candidates, known, named
+from sizewise.laws.intake.evidence import sample
 from sizewise.records import Law, Point, Recipe, Run, Scores, Trial, from_json, to_json
 
 Array = NDArray[np.float64]

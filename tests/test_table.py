@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sizewise.errors import DataError, MissingExtraError, SizewiseError, UsageError
-from sizewise.laws import Columns, Evidence, files, fit_evidence, read_points, read_table, table
-from sizewise.laws.numbers import parse
+from sizewise.laws import Columns, Evidence, fit_evidence, read_points, read_table
+from sizewise.laws.intake import files, table
+from sizewise.laws.intake.numbers import parse
 
 BOTH = Columns(loss="loss", params="params", samples="tokens")
 

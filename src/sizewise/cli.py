@@ -99,7 +99,7 @@ def positive(text: str) -> float:
 
 def amount(text: str) -> float:
     """A number above zero as tables write it: `1e21`, `7B`, `300M`."""
-    from sizewise.laws.numbers import parse
+    from sizewise.laws.intake.numbers import parse
 
     value, suffix = parse(text)
     if suffix == "%" or not 0 < value < float("inf"):
@@ -433,7 +433,7 @@ _FIT_OPTIONS = (
 
 def _is_table(given: str, flags: Sequence[str]) -> bool:
     """Whether `fit` was given a table: a file, or the name of one, and no study."""
-    from sizewise.laws.files import is_table
+    from sizewise.laws.intake.files import is_table
 
     path = Path(given)
     return path.suffix != ".toml" and not path.is_dir() and (path.is_file() or is_table(path) or bool(flags))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from sizewise.laws.evidence import Evidence
 from sizewise.laws.fit import fit, fit_evidence
 from sizewise.laws.forecast import predict
+from sizewise.laws.intake import Columns, Evidence, read_points, read_table
 from sizewise.laws.limits import limits
 from sizewise.laws.link import fit_link, link_of, through
-from sizewise.laws.table import Columns, read_points, read_table
 
 __all__ = [
     "Columns",

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sizewise.laws import solve
-from sizewise.laws.evidence import Array, Evidence
 from sizewise.laws.forms import Form
+from sizewise.laws.intake.evidence import Array, Evidence
 
 HIDDEN = (2.0, 4.0, 8.0)
 """Rolling origins: runs whose scale is above the largest's divided by these are hidden. For parameters and samples

@@ -10,8 +10,8 @@ import numpy as np
 from sizewise.errors import UsageError
 from sizewise.laws import decide
 from sizewise.laws.design import Decision, LossAt, OptimalParams, belief, default_cost, lattice, next_runs
-from sizewise.laws.evidence import Array, Evidence
 from sizewise.laws.forecast import LEVEL
+from sizewise.laws.intake.evidence import Array, Evidence
 from sizewise.records import Batch, Contour, Decisions, Law
 
 TRADED = ("params", "samples")

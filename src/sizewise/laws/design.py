@@ -20,8 +20,8 @@ import numpy as np
 
 from sizewise.errors import UsageError
 from sizewise.laws.decide import optimal_log_params
-from sizewise.laws.evidence import Array, Ints
 from sizewise.laws.forms import Form, named
+from sizewise.laws.intake.evidence import Array, Ints
 from sizewise.records import DesignedRun, Law
 
 Place = tuple[float, ...]

@@ -11,9 +11,9 @@ import numpy as np
 
 from sizewise.laws import parameters, solve
 from sizewise.laws.compete import Contender, Origin, centre_of, compete, origins
-from sizewise.laws.evidence import MOST_EVIDENCE, Evidence
 from sizewise.laws.forecast import LEVEL, calibrate, freedom, scatter
 from sizewise.laws.forms import Form, candidates, named
+from sizewise.laws.intake.evidence import MOST_EVIDENCE, Evidence
 from sizewise.records import BackTest, Exclusion, FittedForm, Law, Run
 
 Status = Literal["supported", "unreliable", "insufficient"]

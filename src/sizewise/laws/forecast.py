@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from sizewise.laws.compete import Contender, Origin, centre_of
-from sizewise.laws.evidence import Array, Evidence
 from sizewise.laws.forms import Form, named
+from sizewise.laws.intake.evidence import Array, Evidence
 from sizewise.records import BackTest, Estimate, Law
 
 LEVEL = 0.9

@@ -19,8 +19,8 @@ from typing import Literal
 import numpy as np
 
 from sizewise.errors import UsageError
-from sizewise.laws.evidence import Array, Evidence
 from sizewise.laws.forecast import LEVEL, forecast
+from sizewise.laws.intake.evidence import Array, Evidence
 from sizewise.records import Estimate, Law, Link
 
 NAMES = ("midpoint", "slope", "low", "high")

@@ -6,9 +6,9 @@ import numpy as np
 
 from sizewise.laws import solve
 from sizewise.laws.compete import Contender, centre_of, sandwich
-from sizewise.laws.evidence import Array, Evidence, Ints
 from sizewise.laws.forecast import LEVEL
 from sizewise.laws.forms import Form
+from sizewise.laws.intake.evidence import Array, Evidence, Ints
 from sizewise.records import Estimate
 from sizewise.stats import percentile_interval
 

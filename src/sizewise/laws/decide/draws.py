@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 
 from sizewise.laws.decide.shortages import Shortages
-from sizewise.laws.evidence import Array
 from sizewise.laws.forecast import LEVEL
 from sizewise.laws.forms import named
+from sizewise.laws.intake.evidence import Array
 from sizewise.records import Estimate, FittedForm, Law
 from sizewise.stats import percentile_interval
 

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sizewise.errors import DataError, UsageError
-from sizewise.laws.evidence import MOST_EVIDENCE, Array, Evidence, Ints, sample
-from sizewise.laws.files import blocks
-from sizewise.laws.numbers import Numbers, written
+from sizewise.laws.intake.evidence import MOST_EVIDENCE, Array, Evidence, Ints, sample
+from sizewise.laws.intake.files import blocks
+from sizewise.laws.intake.numbers import Numbers, written
 from sizewise.records import Exclusion
 
 VARIABLES = ("params", "samples", "compute", "unique")
