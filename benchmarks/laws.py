@@ -3,7 +3,7 @@
     python benchmarks/laws.py published      the law of 240 language models, its standard errors, and how fast
     python benchmarks/laws.py curves         53 learning curves, extrapolated, beside M1 to M4
     python benchmarks/laws.py runs           public sets of language models, their largest runs hidden
-    python benchmarks/laws.py rows           time and memory up to a million rows
+    python benchmarks/laws.py rows           time and memory of tables of up to ten million rows
     python benchmarks/laws.py package        the PyPI package `chinchilla` beside ours
 
 Coverage and refusal on known laws: `laws_synthetic.py`. The next run: `laws_design.py`. Peers: `laws_peers.py`.
@@ -29,7 +29,7 @@ from laws_peers import published_resamples
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from sizewise.laws import Evidence, fit_evidence, predict, solve
+from sizewise.laws import Columns, Evidence, fit_evidence, predict, read_table, solve
 from sizewise.laws.compete import centre_of
 from sizewise.laws.forms import named
 
@@ -209,19 +209,32 @@ def runs(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def rows(options: argparse.Namespace) -> dict[str, Any]:
-    """A fit with everything it reports, by number of rows: seconds, and the process's largest memory so far."""
+    """A table read and fitted with everything it reports, by number of rows: seconds, and the largest memory so far."""
+    columns, found = Columns(params="params", samples="samples", loss="loss"), []
+    with tempfile.TemporaryDirectory() as folder:
+        for count in (1_000, 10_000, 100_000, 1_000_000, 10_000_000):
+            path = table(Path(folder) / "runs.csv", count)
+            start = time.perf_counter()
+            read = read_table(path, columns)
+            reading = time.perf_counter() - start
+            law = fit_evidence(read)
+            seconds = time.perf_counter() - start
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            found.append({"rows": count, "reading": reading, "seconds": seconds, "peak_mb": peak, "status": law.status})
+    return {"by_rows": found}
+
+
+def table(path: Path, count: int) -> Path:
+    """So many runs of an additive law as CSV."""
     rng, form = np.random.default_rng(0), named("additive", TWO)
     theta = form.theta(np.array([[1.8, 480.0, 2100.0, 0.35, 0.37]]))
-    found = []
-    for count in (1_000, 10_000, 100_000, 1_000_000):
-        x = 10 ** rng.uniform([6, 8], [9, 11], size=(count, 2))
-        y = np.exp(form.value(theta, np.log(x))[0] + 0.02 * rng.normal(size=count))
-        start = time.perf_counter()
-        law = fit_evidence(evidence(TWO, x, y))
-        seconds = time.perf_counter() - start
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        found.append({"rows": count, "seconds": seconds, "peak_mb": peak, "status": law.status})
-    return {"by_rows": found}
+    with path.open("w") as file:
+        file.write("params,samples,loss\n")
+        for at in range(0, count, 100_000):
+            x = 10 ** rng.uniform([6, 8], [9, 11], size=(min(100_000, count - at), 2))
+            y = np.exp(form.value(theta, np.log(x))[0] + 0.02 * rng.normal(size=len(x)))
+            np.savetxt(file, np.column_stack([x, y]), fmt="%.6g", delimiter=",")
+    return path
 
 
 def package(options: argparse.Namespace) -> dict[str, Any]:

@@ -92,6 +92,19 @@ class Runs:
     log_y: Array
     within: Array
 
+    @classmethod
+    def none(cls, laws: int, x: Array) -> Runs:
+        """No run has been made at these places yet."""
+        times, log_y = np.zeros((2, laws, len(x)))
+        return cls(x, times, log_y, np.zeros(laws))
+
+    def add(self, law: int, place: int, log_y: float) -> None:
+        """One more run of a law (Welford 1962)."""
+        off = log_y - self.log_y[law, place]
+        self.times[law, place] += 1
+        self.log_y[law, place] += off / self.times[law, place]
+        self.within[law] += off * (log_y - self.log_y[law, place])
+
     def take(self, rows: Ints) -> Runs:
         return replace(self, times=self.times[rows], log_y=self.log_y[rows], within=self.within[rows])
 
@@ -259,6 +272,12 @@ def starts(form: Form, runs: Runs, count: int = 2) -> Array:
     return np.stack(found)
 
 
+def followed(form: Form, runs: Runs, before: Array | None) -> Array:
+    """The fits to more runs than before, from the fits to those and from a start that knows nothing of them."""
+    begun = starts(form, runs, 3 if before is None else 1)
+    return fit(form, runs, begun if before is None else np.concatenate([before[:, None], begun], axis=1))
+
+
 def optimum(laws: Laws, theta: Array) -> Array:
     """log N_opt of each row, (laws,); NaN where a fit puts it at no parameters or no samples."""
     product = np.log(laws.compute / 6)
@@ -314,11 +333,8 @@ def fixed(laws: Laws, design: Design, targets: Array, rng: np.random.Generator) 
             continue
         some = laws.take(active)
         made = _measured(some, x, times, rng)
-        begun = starts(laws.form, made, 1 if started else 3)
-        if started:
-            begun = np.concatenate([theta[active][:, None], begun], axis=1)
+        theta[active] = followed(laws.form, made, theta[active] if started else None)
         started = True
-        theta[active] = fit(laws.form, made, begun)
         value, half, _ = interval(some, made, theta[active])
         held = np.abs(value - truth[active]) <= half
         for j, target in enumerate(targets):
@@ -362,26 +378,11 @@ def pilot(x: Array) -> Ints:
     return np.array([((x - w) ** 2).sum(axis=1).argmin() for w in wanted])
 
 
-class Log:
-    """All runs that were made of each law at each candidate, (laws, candidates)."""
-
-    def __init__(self, laws: Laws, x: Array) -> None:
-        self.laws, self.x = laws, x
-        self.times, self.total, self.squares = np.zeros((3, len(laws), len(x)))
-
-    def make(self, law: int, chosen: Ints, rng: np.random.Generator) -> None:
-        """Run one law at the chosen candidates."""
-        log_y = self.laws.form.value(self.laws.theta[law][None], self.x[chosen])[0]
-        log_y = log_y + self.laws.noise[law] * rng.normal(size=len(chosen))
-        np.add.at(self.times[law], chosen, 1)
-        np.add.at(self.total[law], chosen, log_y)
-        np.add.at(self.squares[law], chosen, log_y**2)
-
-    def of(self, rows: Ints) -> Runs:
-        times = self.times[rows]
-        mean = self.total[rows] / np.maximum(times, 1)
-        within = np.maximum((self.squares[rows] - times * mean**2).sum(axis=1), 0.0)
-        return Runs(self.x, times, mean, within)
+def measure(laws: Laws, runs: Runs, law: int, chosen: Ints, rng: np.random.Generator) -> None:
+    """Run one law at the chosen places."""
+    log_y = laws.form.value(laws.theta[law][None], runs.x[chosen])[0] + laws.noise[law] * rng.normal(size=len(chosen))
+    for place, value in zip(chosen, log_y, strict=True):
+        runs.add(law, int(place), float(value))
 
 
 def sequential(
@@ -389,19 +390,16 @@ def sequential(
 ) -> Outcome:
     """A pilot, then batches chosen by `next_runs` from what was measured until then, until the interval is narrow."""
     x, truth = places(), optimum(laws, laws.theta)
-    price, log, template = cost_of(x), Log(laws, x), any_law()
+    price, made, template = cost_of(x), Runs.none(len(laws), x), any_law()
     result, before = Outcome.nowhere(len(laws), len(targets)), np.full(len(laws), np.inf)
     theta, rows, batches = np.zeros_like(laws.theta), np.arange(len(laws)), [pilot(x)] * len(laws)
     started = False
     while len(rows):
         for law, chosen in zip(rows, batches, strict=True):
-            log.make(int(law), chosen, rng)
-        runs, some = log.of(rows), laws.take(rows)
-        begun = starts(laws.form, runs, 1 if started else 3)
-        if started:
-            begun = np.concatenate([theta[rows][:, None], begun], axis=1)
+            measure(laws, made, int(law), chosen, rng)
+        runs, some = made.take(rows), laws.take(rows)
+        theta[rows] = followed(laws.form, runs, theta[rows] if started else None)
         started = True
-        theta[rows] = fit(laws.form, runs, begun)
         value, half, scatter = interval(some, runs, theta[rows])
         spent = runs.times @ price
         width = half if looks == 1 else np.maximum(half, before[rows])

@@ -225,7 +225,7 @@ def spread(work: Callable[..., object], jobs: list[object], workers: int) -> lis
 
 def coverage(options: argparse.Namespace) -> dict[str, object]:
     chosen = [c for c in cells() if options.only in c.name]
-    jobs = [(cell, seed) for cell in chosen for seed in range(options.draws)]
+    jobs = [(cell, options.first + i) for cell in chosen for i in range(options.draws)]
     found = spread(_cover, jobs, options.workers)
     table = {}
     for i, cell in enumerate(chosen):
@@ -253,7 +253,7 @@ def coverage(options: argparse.Namespace) -> dict[str, object]:
 
 def refusal(options: argparse.Namespace) -> dict[str, object]:
     chosen = [kind for kind in THIN if options.only in kind]
-    found = spread(_thin, [(kind, seed) for kind in chosen for seed in range(options.draws)], options.workers)
+    found = spread(_thin, [(k, options.first + i) for k in chosen for i in range(options.draws)], options.workers)
     rates = {
         kind: float(np.mean([s != "supported" for s in found[i * options.draws : (i + 1) * options.draws]]))
         for i, kind in enumerate(chosen)
@@ -265,6 +265,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("coverage", "refusal"))
     parser.add_argument("--draws", type=int, default=1000)
+    parser.add_argument("--first", type=int, default=0, help="first of the draws' seeds; others than 0 are for tuning")
     parser.add_argument("--only", default="", help="cells whose name contains this")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--reasons", action="store_true", help="also why laws were not supported")

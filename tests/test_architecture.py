@@ -28,7 +28,7 @@ HOMES = {
     "cattrs": "records.py",
     "tomli_w": "config.py",
     "filelock": "store.py",
-    "pyarrow": "laws/files.py",
+    "pyarrow": "laws/intake/files.py",
 }
 """The one place that may import a package only some users need, or that could be replaced."""
 

@@ -93,6 +93,27 @@ def test_batch_is_the_posterior_of_all_its_runs(law: Law, candidates: Array) -> 
     assert chosen[-1][1].variance == pytest.approx(brute_force(law, candidates, extra, TARGET), rel=0.02)
 
 
+def test_a_form_that_the_runs_leave_open_does_not_hide_the_others() -> None:
+    """One break may lie anywhere beyond the runs, and no run within them says whether it does."""
+    x, rng = np.geomspace(1e5, 1e9, 12)[:, None], np.random.default_rng(0)
+    log_y = np.log(2 + 300 * x[:, 0] ** -0.3) + 0.02 * rng.normal(size=12)
+    rows = np.arange(12)
+    law = fit_evidence(Evidence("loss", ("params",), x, np.exp(log_y), np.ones(12), rows, rows, rows + 1), draws=0)
+    held = belief(law, x, LossAt({"params": 1e10}))
+    assert len(law.forms) > 3
+    assert sum(part for _, part in held.sources) == pytest.approx(1)
+    assert held.gains.max() > 0.01 * held.variance
+
+
+def test_a_short_batch_spends_where_it_gains_most(law: Law, candidates: Array) -> None:
+    """Where the number of runs is the limit, the best ones for their cost are not the best ones."""
+    start, price = belief(law, candidates, TARGET), default_cost(BOTH, candidates)
+    runs = next_runs(law, candidates, TARGET, float(price.max()), most=2)
+    cheap = greedy(start, price, float(price.max()), 2)[-1][1].variance
+    dear = greedy(start, price, float(price.max()), 2, thrifty=False)[-1][1].variance
+    assert runs[-1].removed == pytest.approx(1 - math.sqrt(min(cheap, dear) / start.variance))
+
+
 def test_repeat_of_an_informative_setting_beats_a_useless_new_one() -> None:
     # The decision is log y at a first place; at the second one nothing is to be learned about it.
     held = Belief(np.array([[1.0, 0.0], [1.0, 0.0], [0.01, 1.0]]), np.array([3, 0]), seed=0.5, setting=0.0)

@@ -50,7 +50,11 @@ def test_json_holds_the_law_and_predictions_in_order(runs: Path, points: Path) -
         "equal_loss",
         "growth",
         "next_runs",
+        "link",
+        "scores",
     }
+    assert record["link"] is None
+    assert record["scores"] == []
     assert record["law"]["status"] == "supported"
     assert record["law"]["runs"] == 48
     far, near = record["predictions"]
@@ -97,6 +101,68 @@ def test_the_level_widens_predictions_and_the_form_can_be_named(runs: Path, poin
     assert [f["form"] for f in law["forms"]] == ["additive"]
     assert law["forms"][0]["parameters"]["E"]["low"] is None
     assert "additive" in call("fit", runs, *COLUMNS, "--form", "additive", "--draws", "0").stdout
+
+
+@pytest.fixture(scope="module")
+def scored(runs: Path) -> Path:
+    """The same law with accuracies of 2,000 examples; two runs were never scored."""
+    rng = np.random.default_rng(1)
+    header, *rows = runs.read_text().splitlines()[:49]
+    loss = np.array([float(row.rpartition(",")[2]) for row in rows])
+    accuracy = rng.binomial(2000, 0.25 + 0.6 / (1 + np.exp(2.5 * (loss - 3)))) / 2000
+    cells = ["", "n/a", *(f"{a:.4f}" for a in accuracy[2:])]
+    rows, cells = [*rows, rows[0]], [*cells, cells[0]]
+    path = runs.with_name("scored.csv")
+    path.write_text("\n".join([f"{header},acc", *(f"{row},{cell}" for row, cell in zip(rows, cells, strict=True))]))
+    return path
+
+
+SCORED = (*COLUMNS, "--score", "acc", "--chance", "0.25", "--examples", "2k")
+
+
+def test_accuracy_is_predicted_through_the_loss(scored: Path, points: Path, tmp_path: Path) -> None:
+    page = tmp_path / "law.html"
+    arguments = ("fit", scored, *SCORED, "--predict", points)
+    record = json.loads(call(*arguments, "--json", "--report", page).stdout)
+    assert record["link"]["status"] == "supported"
+    assert record["link"]["parameters"]["low"]["value"] == 0.25
+    assert record["link"]["runs"] == 46
+    for score, loss in zip(record["scores"], record["predictions"], strict=True):
+        truth = 0.25 + 0.6 / (1 + np.exp(2.5 * (loss["value"] - 3)))
+        assert score["low"] < truth < score["high"]
+        assert 0.25 < score["low"] < score["value"] < score["high"] < 1
+    text = call(*arguments).stdout
+    for words in (
+        "row 49: equal to an earlier row",
+        "accuracy through loss: supported",
+        "beyond the losses seen",
+        "2 of 48 runs have no score",
+    ):
+        assert words in text, text
+    assert f"{record['scores'][0]['value']:.4g}" in text
+    assert "Accuracy through loss" in page.read_text()
+
+
+def test_an_error_beside_the_loss_is_a_score_too(scored: Path, points: Path) -> None:
+    wrong = scored.with_name("wrong.csv")
+    header, *rows = scored.read_text().splitlines()[:1] + scored.read_text().splitlines()[3:-1]
+    pairs = [row.rpartition(",") for row in rows]
+    wrong.write_text("\n".join([header, *(f"{rest},{100 * (1 - float(acc)):.3f} %" for rest, _, acc in pairs)]))
+    arguments = (*COLUMNS, "--score", "acc", "--chance", "0.75", "--predict", points)
+    text = call("fit", wrong, *arguments).stdout
+    assert "error through loss: supported" in text
+    assert all(
+        0 < e["low"] < e["high"] < 0.75 for e in json.loads(call("fit", wrong, *arguments, "--json").stdout)["scores"]
+    )
+
+
+def test_scores_that_say_nothing_are_exit_3(scored: Path, points: Path) -> None:
+    flat = scored.with_name("flat.csv")
+    flat.write_text(re.sub(r",[^,]*$", ",0.25", scored.read_text(), flags=re.M).replace("loss,0.25", "loss,acc", 1))
+    result = call("fit", flat, *SCORED, "--predict", points)
+    assert result.returncode == 3
+    assert "through loss: unreliable" in result.stdout
+    assert "nan" not in result.stdout
 
 
 @pytest.fixture(scope="module")
@@ -176,9 +242,13 @@ def test_a_law_of_one_variable_plans_its_next_runs(runs: Path, tmp_path: Path) -
     n = np.geomspace(1e5, 1e9, 12)
     rows = [f"{a:.4g},{y}" for a, y in zip(n, (2 + 300 * n**-0.3) * np.exp(0.02 * rng.normal(size=12)), strict=True)]
     table.write_text("\n".join(["params,loss", *rows]))
-    result = call("fit", table, "--params", "params", "--loss", "loss", "--form", "power+floor", "--next")
+    arguments = ("fit", table, "--params", "params", "--loss", "loss", "--next")
+    result = call(*arguments)
     assert result.returncode == 0, result.stderr
-    assert "next runs for the loss further out, 1e+10 params, at most 1e+09 params together" in result.stdout
+    assert "next runs for the loss further out, 1e+10 params, at most 1e+09 params together: supported" in result.stdout
+    planned = json.loads(call(*arguments, "--json").stdout)["next_runs"]["runs"]
+    assert planned[-1]["removed"] > 0.01
+    assert all(1e9 / 30 <= run["cost"] <= 1e9 for run in planned)
     assert "ten times the compute" not in result.stdout
 
 
@@ -231,6 +301,12 @@ def test_thin_evidence_is_exit_3(tmp_path: Path) -> None:
         (("RUNS", "--params", "parms", "--loss", "loss"), 2, "no column 'parms'"),
         (("RUNS",), 2, "a law needs one outcome, and none was given"),
         (("RUNS", "--loss", "loss"), 2, "nothing says how large the runs are"),
+        (("RUNS", *COLUMNS, "--score", "acc"), 2, "no column 'acc'"),
+        (("RUNS", *COLUMNS, "--score", "params"), 2, "two meanings"),
+        (("RUNS", *COLUMNS[:4], "--error", "loss", "--score", "acc"), 2, "predicted through the loss"),
+        (("RUNS", *COLUMNS, "--chance", "0.1"), 2, "--chance says more about a score"),
+        (("SCORED", *SCORED[:-4], "--chance", "1"), 2, "'1' is not a number between 0 and 1"),
+        (("SCORED", *COLUMNS[:4], "--loss", "acc", "--score", "loss"), 1, "a score .loss. of .*no share"),
         (("RUNS", *COLUMNS, "--form", "magic"), 2, "no form 'magic'"),
         (("RUNS", *COLUMNS, "--level", "90"), 2, "'90' is not a number between 0 and 1"),
         (("RUNS", *COLUMNS, "--delta", "-1"), 2, "'-1' is not a positive number"),
@@ -247,13 +323,15 @@ def test_thin_evidence_is_exit_3(tmp_path: Path) -> None:
         (("RUNS", *COLUMNS, "--unique", "u", "--target", "2"), 2, "how params and samples trade"),
     ],
 )
-def test_mistakes_get_one_clear_error(arguments: tuple[str, ...], code: int, words: str, runs: Path) -> None:
+def test_mistakes_get_one_clear_error(
+    arguments: tuple[str, ...], code: int, words: str, runs: Path, scored: Path
+) -> None:
     if arguments[-2:] == ("--predict", "RUNS"):
         bad = runs.with_name("bad.csv")
         bad.write_text("params,tokens\n1,2\n0,2\n")
         arguments = (*arguments[:-1], str(bad))
         words = "row 2 of .*bad.csv has no positive number of params: 0"
-    places = {"RUNS": str(runs), "FOLDER": str(runs.parent)}
+    places = {"RUNS": str(runs), "SCORED": str(scored), "FOLDER": str(runs.parent)}
     refused(call("fit", *(places.get(a, a) for a in arguments)), code, words)
 
 

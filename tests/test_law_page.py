@@ -38,13 +38,19 @@ def page_of(path: Path, columns: laws.Columns, asked: Questions | None = None, l
     )
 
 
+def table(path: Path, header: str, *columns: object) -> Path:
+    """A file with these columns of numbers below its header."""
+    rows = zip(*columns, strict=True)
+    path.write_text("\n".join([header, *(",".join(map(str, row)) for row in rows)]))
+    return path
+
+
 def sizes_table(path: Path, *, noise: float = 0.003, rows: int = 14, wild: bool = True) -> Path:
     """A law of parameters with a run ten times off, or noise without one."""
     n, rng = np.geomspace(1e5, 1e9, rows), np.random.default_rng(0)
     loss = (2 + 300 * n**-0.3) * np.exp(noise * rng.normal(size=rows))
     loss[rows // 2] *= 10 if wild else 1
-    path.write_text("\n".join(["params,loss", *(f"{a},{b}" for a, b in zip(n, loss, strict=True))]))
-    return path
+    return table(path, "params,loss", n, loss)
 
 
 @pytest.fixture(scope="module")
@@ -63,26 +69,21 @@ def noisy(tmp_path_factory: pytest.TempPathFactory) -> LawPage:
     rng = np.random.default_rng(1)
     n, d = (a.ravel() for a in np.meshgrid(np.geomspace(1e6, 1e9, 6), np.geomspace(1e8, 1e11, 6)))
     path = tmp_path_factory.mktemp("noisy") / "noise.csv"
-    rows = [f"{a},{b},{y}" for a, b, y in zip(n, d, np.exp(rng.normal(size=36)), strict=True)]
-    path.write_text("\n".join(["params,tokens,loss", *rows]))
-    return page_of(path, TWO, ALL)
+    return page_of(table(path, "params,tokens,loss", n, d, np.exp(rng.normal(size=36))), TWO, ALL)
 
 
 @pytest.fixture(scope="module")
 def tied(tmp_path_factory: pytest.TempPathFactory) -> LawPage:
     """Parameters and samples that grow together."""
     path, n = tmp_path_factory.mktemp("tied") / "tied.csv", np.geomspace(1e6, 1e10, 16)
-    rows = [f"{a},{20 * a},{2 + 300 * a**-0.3}" for a in n]
-    path.write_text("\n".join(["params,tokens,loss", *rows]))
-    return page_of(path, TWO, ALL)
+    return page_of(table(path, "params,tokens,loss", n, 20 * n, 2 + 300 * n**-0.3), TWO, ALL)
 
 
 @pytest.fixture(scope="module")
 def few(tmp_path_factory: pytest.TempPathFactory) -> LawPage:
     """Two runs, too few for any form."""
     path = tmp_path_factory.mktemp("few") / "few.csv"
-    path.write_text("params,tokens,loss\n1e6,1e8,3\n1e7,1e9,2\n")
-    return page_of(path, TWO, ALL)
+    return page_of(table(path, "params,tokens,loss", (1e6, 1e7), (1e8, 1e9), (3, 2)), TWO, ALL)
 
 
 PAGES = pytest.mark.parametrize("name", ["two", "one", "noisy", "tied", "few"])
@@ -190,11 +191,10 @@ def test_a_refused_law_says_so_first_and_decides_nothing(name: str, request: pyt
 
 def test_names_cannot_break_the_page(tmp_path: Path) -> None:
     hostile = '<script>alert("x")</script>&'
-    table = tmp_path / "runs.csv"
     n = np.geomspace(1e5, 1e9, 12)
-    rows = [f"{a},{2 + 300 * a**-0.3}" for a in n] + [f"{hostile.replace(chr(34), chr(39))},2"]
-    table.write_text("\n".join([f'"{hostile.replace(chr(34), chr(34) * 2)}",loss', *rows]))
-    page = page_of(table, laws.Columns(params=hostile, loss="loss"))
+    header, cell = f'"{hostile.replace(chr(34), chr(34) * 2)}",loss', hostile.replace(chr(34), chr(39))
+    path = table(tmp_path / "runs.csv", header, [*n, cell], [*(2 + 300 * n**-0.3), 2])
+    page = page_of(path, laws.Columns(params=hostile, loss="loss"))
     html = render(LawPage(hostile, *(getattr(page, field) for field in list(page.__dataclass_fields__)[1:])))
     assert "<script>alert" not in html
     text = "".join(read(html).words)
@@ -240,12 +240,12 @@ def test_the_command_writes_it(shared_data: Path, tmp_path: Path) -> None:
 
 
 def test_it_needs_neither_torch_nor_a_plotting_library(tmp_path: Path) -> None:
-    table = sizes_table(tmp_path / "sizes.csv", wild=False)
+    sizes = sizes_table(tmp_path / "sizes.csv", wild=False)
     code = f"""
 import sys
 from sizewise import cli
 flags = ["--params", "params", "--loss", "loss", "--report", {str(tmp_path / "law.html")!r}]
-assert cli.main(["fit", {str(table)!r}, *flags]) == 0
+assert cli.main(["fit", {str(sizes)!r}, *flags]) == 0
 assert not {{"torch", "sklearn", "onnxruntime", "matplotlib", "scipy.stats"}} & set(sys.modules)
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from sizewise import laws
 from sizewise.errors import UsageError
 from sizewise.laws import Evidence, solve
+from sizewise.laws.compete import sandwich
 from sizewise.laws.forms import Form, candidates, known, named
+from sizewise.laws.intake.evidence import sample
 from sizewise.records import Law, Metric, Point, Recipe, Run, Scores, Trial, from_json, to_json
 
 Array = NDArray[np.float64]
@@ -132,9 +134,9 @@ def test_derivatives_are_those_of_the_value(case: tuple[tuple[str, ...], str]) -
         slope = (form.value(theta + moved, x) - form.value(theta - moved, x)) / (2 * step)
         np.testing.assert_allclose(jacobian[:, :, j], slope, rtol=1e-5, atol=1e-7)
     pull = rng.normal(size=(1, len(x)))
-    curvature = form.curvature(theta, x, pull)
-    if curvature is None:
+    if not form.curved:
         return
+    curvature = form.curvature(jacobian, x, pull)
     # What is summed lacks the outer products of the first derivatives; see `Form.curvature` and its use.
     second = curvature[0] - np.einsum("p,pi,pj->ij", pull[0], jacobian[0], jacobian[0])
     for j in range(len(form.names)):
@@ -216,6 +218,58 @@ def test_resamples_reach_the_optimum_that_a_library_reaches(shared_data: Path) -
         assert loss <= theirs * (1 + 1e-6)
 
 
+def spread_of_fits(case: tuple[tuple[str, ...], str], x: Array, clusters: int, draws: int = 200) -> tuple[Array, Array]:
+    """Standard deviation of theta over many draws, and the sandwich's in the mean; rows of a cluster share half of
+    their noise."""
+    form, cluster = form_of(case), np.arange(len(x)) * clusters // len(x)
+    centre = np.log(x).mean(axis=0)
+    theta = form.shifted(form.theta(np.array([TRUTHS[case]])), centre)
+    exact, thetas, errors = form.value(theta, np.log(x) - centre)[0], [], []
+    for seed in range(draws):
+        rng = np.random.default_rng(seed)
+        shared = rng.normal(size=clusters)[cluster] * (clusters < len(x))
+        log_y = exact + 0.02 * (shared + rng.normal(size=len(x)))
+        one = replace(evidence(case[0], x, np.exp(log_y)), cluster=cluster)
+        found = solve.refit(form, theta[0], np.log(x) - centre, log_y, one.weight[None], 0.03)
+        spread = sandwich(form, found.theta, np.log(x) - centre, one, one.weight[None], found.delta)[0]
+        thetas.append(found.theta[0])
+        errors.append(np.diag(spread))
+    return np.std(thetas, axis=0), np.sqrt(np.mean(errors, axis=0))
+
+
+@pytest.mark.parametrize("clusters", [24, 8])
+def test_standard_errors_are_those_of_repeated_experiments(clusters: int) -> None:
+    """24 runs of a power law, alone or as 8 curves of 3 checkpoints: neither too small by leverage nor by clusters."""
+    actual, said = spread_of_fits((ONE, "power"), np.geomspace(1e3, 1e6, 24)[:, None], clusters)
+    np.testing.assert_allclose(said, actual, rtol=0.25)
+
+
+def test_many_standard_errors_at_once_are_those_of_each() -> None:
+    found, form = drawn((TWO, "additive"), 0.02, 0), named("additive", TWO)
+    x = found.log_x - found.log_x.mean(axis=0)
+    weights = np.stack([np.ones(len(x)), np.where(found.scale < 20, 1.0, 0.0)])
+    fits = solve.search(form, x, found.log_y, weights)
+    both = sandwich(form, fits.theta, x, found, weights, fits.delta)
+    for i in range(2):
+        one = sandwich(form, fits.theta[[i]], x, found, weights[[i]], fits.delta[[i]])
+        np.testing.assert_allclose(both[[i]], one, rtol=1e-9)
+
+
+def test_a_floor_that_is_not_there_is_found_to_be_nothing() -> None:
+    found = drawn((ONE, "power"), 0.0, 0)
+    fit = laws.fit_evidence(found, form="power+floor", draws=0).forms[0]
+    assert fit.parameters["E"].value < 1e-4 * found.y.min()
+    assert fit.parameters["alpha"].value == pytest.approx(0.3, rel=1e-3)
+
+
+def test_both_fits_are_told_apart() -> None:
+    """The plain one for the record, and the one that predicts, in which larger runs weigh more."""
+    lead = laws.fit_evidence(drawn((TWO, "additive"), 0.02, 0), form="additive", draws=0).forms[0]
+    assert lead.predicting.keys() == lead.parameters.keys()
+    assert lead.predicting["alpha"] == pytest.approx(0.35, rel=0.25)
+    assert lead.predicting["alpha"] != lead.parameters["alpha"].value
+
+
 def test_a_weight_of_two_is_a_row_twice() -> None:
     found = drawn((TWO, "additive"), 0.01, 3)
     twice = evidence(TWO, np.concatenate([found.x, found.x[:1]]), np.append(found.y, found.y[0]))
@@ -263,10 +317,35 @@ def test_many_rows_take_linear_memory_and_time() -> None:
     law = laws.fit_evidence(found)
     assert law.runs == 100_000
     assert law.status == "supported"
-    assert any("5,000" in note for note in law.notes)
+    assert any("drawn from 100,000" in note for note in law.notes)
     alpha = law.forms[0].parameters["alpha"]
     assert alpha.low < 0.35 < alpha.high
     assert alpha.high - alpha.low < 0.01
+
+
+def test_a_sample_keeps_the_few_large_runs_and_weighs_as_much_as_all() -> None:
+    rng = np.random.default_rng(0)
+    scale = np.concatenate([rng.uniform(0, 1, 50_000), [9.0, 9.5, 10.0]])
+    rows, times = sample(scale, 2_000)
+    assert len(rows) <= 2_000
+    assert set(range(50_000, 50_003)) <= set(rows)
+    assert times[-3:] == pytest.approx(1)
+    assert times.sum() == pytest.approx(len(scale))
+    np.testing.assert_array_equal(rows, sample(scale, 2_000)[0])
+    rows, times = sample(np.zeros(100), 7)
+    assert len(rows) == 7
+    assert times == pytest.approx(100 / 7)
+
+
+def test_a_few_large_runs_among_very_many_small_ones_are_not_lost() -> None:
+    rng, case = np.random.default_rng(0), (TWO, "additive")
+    small = 10 ** rng.uniform([6, 8], [7, 9], size=(60_000, 2))
+    large = np.array([[1e9, 1e11], [5e8, 5e10], [2e8, 2e10]])
+    law = laws.fit_evidence(drawn(case, 0.02, 0, np.concatenate([small, large])), draws=0)
+    assert law.box["params"][1] == pytest.approx(1e9)
+    assert len(law.points) <= 2_000
+    said = laws.predict(law, points(TWO, large[:1]))[0]
+    assert said.low < truth(case, large[:1])[0] < said.high
 
 
 # Prediction

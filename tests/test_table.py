@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sizewise.errors import DataError, MissingExtraError, SizewiseError, UsageError
-from sizewise.laws import Columns, Evidence, files, fit_evidence, read_points, read_table
-from sizewise.laws.numbers import parse
+from sizewise.laws import Columns, Evidence, fit_evidence, read_points, read_table
+from sizewise.laws.intake import files, table
+from sizewise.laws.intake.numbers import parse
 
 BOTH = Columns(loss="loss", params="params", samples="tokens")
 
@@ -347,6 +348,26 @@ def test_duplicates_are_left_out_and_reported(tmp_path: Path) -> None:
     assert found.label.tolist() == [1, 2, 3, 4, 5, 6, 8]
     assert found.excluded[0].rows == (7, 9)
     assert "name the column of their seeds" in found.excluded[0].reason
+
+
+def test_repeats_are_found_as_sorting_finds_them(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = [f"{10 ** rng.integers(3)},{2 ** rng.integers(9)},{rng.integers(1, 4)}" for _ in range(300)]
+    found = read_table(write(tmp_path, "\n".join(["params,tokens,loss", *rows])), BOTH)
+    assert [r + 1 for r, row in enumerate(rows) if row not in rows[:r]] == list(found.label)
+
+
+def test_of_very_many_rows_a_sample_stands_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "MOST_EVIDENCE", 100)
+    rows = [f"{1000 + i},{2000 + i},{2 + i / 1000}" for i in range(400)]
+    path = write(tmp_path, "\n".join(["params,tokens,loss", *rows, rows[7], "1000000,2000000,1.5"]))
+    found = read_table(path, BOTH)
+    assert len(found.y) <= 100
+    assert found.label[-1] == 402
+    assert found.weight.mean() == pytest.approx(1)
+    assert found.weight[-1] < found.weight[0]
+    assert [e.rows for e in found.excluded] == [(401,)]
+    assert f"{len(found.y)} of 401 rows were drawn" in " ".join(found.notes)
 
 
 def test_seeds_tell_repeats_apart(tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def positive(text: str) -> float:
 
 def amount(text: str) -> float:
     """A number above zero as tables write it: `1e21`, `7B`, `300M`."""
-    from sizewise.laws.numbers import parse
+    from sizewise.laws.intake.numbers import parse
 
     value, suffix = parse(text)
     if suffix == "%" or not 0 < value < float("inf"):
@@ -120,6 +120,11 @@ def share(text: str) -> float:
     if not 0 < (value := positive(text)) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number between 0 and 1, such as 0.9")
     return value
+
+
+def chance(text: str) -> float:
+    """What guessing scores: 0, or a number below 1."""
+    return 0.0 if text.strip() in ("0", "0.0") else share(text)
 
 
 def draws(text: str) -> int:
@@ -222,6 +227,7 @@ COLUMNS = {
     "unique": "different samples among those seen",
     "loss": "the loss",
     "error": "the share of errors, instead of a loss",
+    "score": "accuracy or share of errors beside the loss, to be predicted through it",
     "seed": "seeds, which tell repeats of one setting apart",
     "group": "what rows share their luck, such as the checkpoints of one run",
     "weight": "how much a row counts",
@@ -241,6 +247,8 @@ def _fit_arguments(sub: argparse.ArgumentParser) -> None:
     for name, text in COLUMNS.items():
         group.add_argument(f"--{name}", metavar="COL", help=text)
     group.add_argument("--count", choices=("total", "non-embedding"), help="which parameters --params counts")
+    group.add_argument("--chance", type=chance, metavar="P", help="what guessing scores (default: fitted)")
+    group.add_argument("--examples", type=count, metavar="N", help="how many examples a score is a share of")
     group.add_argument("--predict", metavar="TABLE", help="sizes to predict at, in columns of the same names")
     group.add_argument("--form", metavar="NAME", help="fit this form alone (default: all compete)")
     group.add_argument(
@@ -422,12 +430,26 @@ def _fit(options: argparse.Namespace) -> int:
     return 0 if any(law.status == "supported" for law in laws) else INSUFFICIENT
 
 
-_FIT_OPTIONS = ("count", "predict", "form", "delta", "draws", "level", "budget", "target", "serve", "next", "report")
+_FIT_OPTIONS = (
+    "count",
+    "chance",
+    "examples",
+    "predict",
+    "form",
+    "delta",
+    "draws",
+    "level",
+    "budget",
+    "target",
+    "serve",
+    "next",
+    "report",
+)
 
 
 def _is_table(given: str, flags: Sequence[str]) -> bool:
     """Whether `fit` was given a table: a file, or the name of one, and no study."""
-    from sizewise.laws.files import is_table
+    from sizewise.laws.intake.files import is_table
 
     path = Path(given)
     return path.suffix != ".toml" and not path.is_dir() and (path.is_file() or is_table(path) or bool(flags))
@@ -442,6 +464,9 @@ def _fit_table(options: argparse.Namespace) -> int:
     named = {name: column for name in COLUMNS if (column := getattr(options, name))}
     columns = laws.Columns(**named, count=options.count)
     columns.check()
+    for name in ("chance", "examples"):
+        if getattr(options, name) is not None and not columns.score:
+            raise UsageError(f"--{name} says more about a score, and none is given", hint="name its column as --score")
     report = _page_file(options.report) if options.report else None
     asked = Questions(options.budget, options.serve, options.target, options.next)
     asked.check(columns.variables)
@@ -452,19 +477,23 @@ def _fit_table(options: argparse.Namespace) -> int:
     law = laws.fit_evidence(evidence, form=options.form, delta=options.delta, draws=draws)
     level = options.level or LEVEL
     said = laws.predict(law, points, level=level)
+    link = laws.link_of(evidence, chance=options.chance, examples=options.examples)
+    scores = laws.through(law, link, points, level) if link else []
     decided = answer(law, asked, evidence=evidence, level=level)
     limits = laws.limits(law, evidence)
-    records = {"law": law, "predictions": said, "findings": limits} | vars(decided)
-    parts = [console.law(law, points, said), console.limits(limits), *console.decisions(decided)]
+    records = {"law": law, "predictions": said, "findings": limits, "link": link, "scores": scores} | vars(decided)
+    linked = [console.link(link, law, points, scores)] if link else []
+    parts = [console.law(law, points, said), *linked, console.limits(limits), *console.decisions(decided)]
     if report:
         from sizewise.report.law_page import LawPage, write_page
 
-        page = LawPage(Path(options.study).name, named, law, evidence, points, said, decided, level, _again(options))
+        source, command = Path(options.study).name, _again(options)
+        page = LawPage(source, named, law, evidence, points, said, decided, level, command, link, scores)
         write_page(page, report)
         records["report"] = str(report)
         parts.append(f"report: {report}")
     _show(options, records, "\n\n".join(filter(None, parts)))
-    return 0 if law.status == "supported" else INSUFFICIENT
+    return 0 if law.status == "supported" and (link is None or link.status == "supported") else INSUFFICIENT
 
 
 def _page_file(given: str) -> Path:

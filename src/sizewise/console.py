@@ -26,6 +26,7 @@ from sizewise.records import (
     FittedForm,
     Growth,
     Law,
+    Link,
     Measurement,
     Plan,
     Recommendation,
@@ -42,6 +43,8 @@ PLAIN_SECONDS = 10.0
 
 
 TEXT_WIDTH = 120
+
+PREDICTING = "value: all runs weigh the same; predicting: larger runs weigh more, as in all predictions and decisions"
 
 MOST_PREDICTIONS = 40
 """Rows of predictions on the screen; JSON has all."""
@@ -134,17 +137,42 @@ def law(law: Law, points: Sequence[Mapping[str, float]], said: Sequence[Estimate
     return "\n\n".join(parts)
 
 
+def link(link: Link, law: Law, points: Sequence[Mapping[str, float]], scores: Sequence[Estimate]) -> str:
+    """What accuracy goes with which loss, and the scores that the law's losses give at the points."""
+    parts = [f"{link.kind} through {law.metric}: {link.status}\n{link.reason}"]
+    if link.parameters:
+        rows = [(name, f"{e.value:.4g}", _ends(e)) for name, e in link.parameters.items()]
+        level = next(iter(link.parameters.values())).level
+        formula = "accuracy = low + (high - low)/(1 + exp(slope·(loss - midpoint)))"
+        formula += "; the error is 1 less it" if link.kind == "error" else ""
+        low, high = link.box
+        evidence = f"evidence: {link.runs:,} runs of {law.metric} {low:.4g} to {high:.4g}"
+        parts.append(f"{formula}\n{table(('link', 'value', f'{level:.0%} interval'), rows)}\n{evidence}")
+    if any(e.value == e.value for e in scores):
+        parts.append(_predicted("score", link.kind, law, points, scores))
+    return "\n\n".join(parts)
+
+
 def _parameters(lead: FittedForm) -> str:
     intervals = [e for e in lead.parameters.values() if e.low == e.low]
     if not intervals:
-        rows = [(name, f"{e.value:.4g}") for name, e in lead.parameters.items()]
-        return f"{lead.formula}  ({lead.source})\n" + table((lead.form, "value"), rows)
+        rows = [(name, f"{e.value:.4g}", f"{lead.predicting[name]:.4g}") for name, e in lead.parameters.items()]
+        shown = table((lead.form, "value", "predicting"), rows)
+        return f"{lead.formula}  ({lead.source})\n{shown}\n{PREDICTING}"
     full = [
-        (name, f"{e.value:.4g}", _ends(e), _ends(lead.profile[name]) if name in lead.profile else "")
+        (
+            name,
+            f"{e.value:.4g}",
+            _ends(e),
+            _ends(lead.profile[name]) if name in lead.profile else "",
+            f"{lead.predicting[name]:.4g}",
+        )
         for name, e in lead.parameters.items()
     ]
-    header = (lead.form, "value", f"{intervals[0].level:.0%} interval", "by its profile" if lead.profile else "")
-    return f"{lead.formula}  ({lead.source})\n{table(header, full)}\nintervals: {intervals[0].method}"
+    by = "by its profile" if lead.profile else ""
+    header = (lead.form, "value", f"{intervals[0].level:.0%} interval", by, "predicting")
+    shown = table(header, full)
+    return f"{lead.formula}  ({lead.source})\n{shown}\nintervals: {intervals[0].method}\n{PREDICTING}"
 
 
 def _forms(law: Law) -> str:
@@ -192,11 +220,15 @@ def _rows(e: Exclusion) -> str:
 
 
 def _predictions(law: Law, points: Sequence[Mapping[str, float]], said: Sequence[Estimate]) -> str:
+    return _predicted("prediction", law.metric, law, points, said)
+
+
+def _predicted(title: str, what: str, law: Law, points: Sequence[Mapping[str, float]], said: Sequence[Estimate]) -> str:
     rows = [
         (f"{i}", *(_size(point[v]) for v in law.variables), f"{e.value:.4g}", _ends(e), e.method.rpartition(", ")[2])
         for i, (point, e) in enumerate(zip(points[:MOST_PREDICTIONS], said, strict=False), 1)
     ]
-    header = ("prediction", *law.variables, law.metric, f"{said[0].level:.0%} interval", "")
+    header = (title, *law.variables, what, f"{said[0].level:.0%} interval", "")
     more = len(said) - len(rows)
     return table(header, rows) + (f"\nand {more:,} more: --json has them all" if more else "")
 

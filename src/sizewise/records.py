@@ -333,6 +333,7 @@ class FittedForm:
         profile: intervals of the same parameters by profile likelihood, for the leading form only.
         theta, covariance: the fit that predicts, in the form's coordinates around the law's centre. Larger runs weigh
             more in it, since it is to be right at their end.
+        predicting: that fit's parameters as people write them; those of `parameters` let all runs weigh the same.
         scatter: standard deviation of log y around that fit.
         backtest_error: root mean squared log error over the hidden runs; NaN when too few runs were left to fit it.
         agreeing: share of the starts of its search that ended in the same optimum.
@@ -346,6 +347,7 @@ class FittedForm:
     profile: dict[str, Estimate]
     theta: tuple[float, ...]
     covariance: tuple[tuple[float, ...], ...]
+    predicting: dict[str, float]
     scatter: float
     objective: float
     backtest_error: float

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from sizewise.laws.evidence import Evidence
 from sizewise.laws.fit import fit, fit_evidence
 from sizewise.laws.forecast import predict
+from sizewise.laws.intake import Columns, Evidence, read_points, read_table
 from sizewise.laws.limits import limits
-from sizewise.laws.link import fit_link, through
-from sizewise.laws.table import Columns, read_points, read_table
+from sizewise.laws.link import fit_link, link_of, through
 
 __all__ = [
     "Columns",
@@ -16,6 +15,7 @@ __all__ = [
     "fit_evidence",
     "fit_link",
     "limits",
+    "link_of",
     "predict",
     "read_points",
     "read_table",

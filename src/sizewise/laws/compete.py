@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sizewise.laws import solve
-from sizewise.laws.evidence import Array, Evidence
 from sizewise.laws.forms import Form
+from sizewise.laws.intake.evidence import Array, Evidence
 
 HIDDEN = (2.0, 4.0, 8.0)
 """Rolling origins: runs whose scale is above the largest's divided by these are hidden. For parameters and samples
@@ -24,6 +24,10 @@ FEWEST_VISIBLE = 4
 TRUST_IN_BACKTESTS = 0.1
 """How much a squared error of prediction counts beside one of fit. On 53 learning curves and eight sets of language
 models 0.05 to 0.3 are equally good; 1 is worse, since the error far back says little about the end."""
+
+MOST_LEVERAGE = 0.9
+LEAST_BENT = 0.2
+"""Bounds of the sandwich: of a run's leverage, and of the share of runs whose residuals Huber's loss does not bound."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Contender:
         plain: the fit in which all runs weigh the same, (parameters,), its mean loss and Huber's delta.
         theta, covariance: the fit that predicts.
         variance: mean squared residual of that fit, larger runs weighing more, corrected for what was fitted.
-        origins: index of each origin it was fitted at, and its theta there.
+        origins: index of each origin it was fitted at, and its theta and covariance there.
         error: mean squared log error over the hidden runs of its origins; NaN without one.
         weight: its share.
     """
@@ -55,7 +59,7 @@ class Contender:
     theta: Array
     covariance: Array
     variance: float
-    origins: dict[int, Array]
+    origins: dict[int, tuple[Array, Array]]
     error: float
     weight: float = 0.0
 
@@ -106,6 +110,7 @@ def _contend(form: Form, evidence: Evidence, views: list[Origin], delta: float |
     errors = [float(np.mean(residual[1 + j][~views[i].visible] ** 2)) for j, i in enumerate(usable)]
     m = evidence.settings
     spread = float(np.average(residual[0] ** 2, weights=weights[1])) * m / max(m - parameters, 1)
+    covariance = sandwich(form, found.theta[1:], x, evidence, weights[1:], found.delta[1:])
     return Contender(
         form=form,
         plain=found.theta[0],
@@ -113,9 +118,9 @@ def _contend(form: Form, evidence: Evidence, views: list[Origin], delta: float |
         delta=float(found.delta[0]),
         agreeing=float(found.agreeing[0]),
         theta=found.theta[1],
-        covariance=sandwich(form, found.theta[1], x, evidence, weights[1], float(found.delta[1])),
+        covariance=covariance[0],
         variance=max(spread, solve.LEAST_SCALE**2),
-        origins={i: found.theta[2 + j] for j, i in enumerate(usable)},
+        origins={i: (found.theta[2 + j], covariance[1 + j]) for j, i in enumerate(usable)},
         error=float(np.mean(errors)) if errors else float("nan"),
     )
 
@@ -139,19 +144,40 @@ def _weighed(found: list[Contender]) -> list[Contender]:
     return [replace(c, weight=float(share)) for c, share in zip(found, shares, strict=True)]
 
 
-def sandwich(form: Form, theta: Array, x: Array, evidence: Evidence, weights: Array, delta: float) -> Array:
-    """Covariance of theta that allows for clusters and for a form that is not quite right (Huber 1967; Liang & Zeger
-    1986). Directions that the evidence does not determine are left out: other forms speak for them."""
-    value, jacobian = form.jacobian(theta[None], x)
-    slope, residual = jacobian[0], value[0] - evidence.log_y
-    hessian = slope.T @ (slope * weights[:, None])
-    scores = slope * (weights * np.clip(residual, -delta, delta))[:, None]
+def sandwich(form: Form, theta: Array, x: Array, evidence: Evidence, weights: Array, delta: Array) -> Array:
+    """Covariance of each theta, allowing for clusters and for a form that is not quite right (Huber 1967; Liang & Zeger
+    1986). Residuals are divided by 1 - leverage, since a run that pulls the fit towards itself leaves a small one (HC3,
+    MacKinnon & White 1985). Directions that the evidence does not determine are left out: other forms speak for them.
+
+    Args:
+        theta: (rows, parameters); x: (points, variables); weights: (rows, points); delta: Huber's, (rows,).
+
+    Returns:
+        (rows, parameters, parameters).
+    """
+    value, slope = form.jacobian(theta, x)
+    residual, delta = value - evidence.log_y, delta[:, None]
+    hessian = np.matmul((slope * weights[:, :, None]).transpose(0, 2, 1), slope)
+    size = np.sqrt(np.maximum(np.einsum("kii->ki", hessian), 1e-300))
+    unit = size[:, :, None] * size[:, None, :]
+    pull = np.matmul(slope, np.linalg.pinv(hessian / unit, rcond=1e-8, hermitian=True) / unit)
+    leverage = np.minimum(weights * (pull * slope).sum(axis=2), MOST_LEVERAGE)
+    # Huber's loss is bent by those residuals alone that it does not bound.
+    bent = (weights * (np.abs(residual) <= delta)).sum(axis=1) / weights.sum(axis=1)
+    moves = pull * (weights * np.clip(residual / (1 - leverage), -delta, delta))[:, :, None]
+    moves = _by_cluster(moves, evidence) / np.maximum(bent, LEAST_BENT)[:, None, None]
+    return np.asarray(np.matmul(moves.transpose(0, 2, 1), moves))
+
+
+def _by_cluster(moves: Array, evidence: Evidence) -> Array:
+    """Sums of the rows of each cluster, (rows, clusters, parameters), larger where there are few clusters."""
+    _, rows, parameters = moves.shape
+    groups = evidence.clusters
+    if groups == rows:
+        return moves
     _, cluster = np.unique(evidence.cluster, return_inverse=True)
-    summed = np.zeros((int(cluster.max()) + 1, slope.shape[1]))
-    np.add.at(summed, cluster, scores)
-    size = np.sqrt(np.maximum(np.diag(hessian), 1e-300))
-    inverse = np.linalg.pinv(hessian / np.outer(size, size), rcond=1e-8, hermitian=True) / np.outer(size, size)
-    groups = len(summed)
-    correction = groups / max(groups - slope.shape[1], 1)
-    covariance: Array = correction * inverse @ (summed.T @ summed) @ inverse
-    return covariance
+    order = np.argsort(cluster, kind="stable")
+    summed = np.add.reduceat(moves[:, order], np.searchsorted(cluster[order], np.arange(groups)), axis=1)
+    # Leverages are those of single rows; what few clusters cost beyond them follows from degrees of freedom.
+    few = groups / max(groups - parameters, 1) * (1 - min(parameters / rows, 0.5))
+    return np.asarray(summed * np.sqrt(max(few, 1.0)))

@@ -9,14 +9,18 @@ import numpy as np
 
 from sizewise.errors import UsageError
 from sizewise.laws import decide
-from sizewise.laws.design import Decision, LossAt, OptimalParams, default_cost, lattice, next_runs
-from sizewise.laws.evidence import Array, Evidence
+from sizewise.laws.design import Decision, LossAt, OptimalParams, belief, default_cost, lattice, next_runs
 from sizewise.laws.forecast import LEVEL
+from sizewise.laws.intake.evidence import Array, Evidence
 from sizewise.records import Batch, Contour, Decisions, Law
 
 TRADED = ("params", "samples")
 BATCH = 6
 """Most runs of a batch: after these the law is better fitted again than trusted further."""
+
+SMALL = 30.0
+"""What the next runs may cost together over the least that one of them costs. Smaller ones gain most for their cost on
+paper, but only if the law still holds so far from the decision."""
 
 LEAST_GAIN = 0.01
 """A batch that narrows the decision's interval by a smaller share is not worth making."""
@@ -102,6 +106,8 @@ def _batch(law: Law, cost: float, budget: float | None, level: float) -> Batch:
     goal: Decision = OptimalParams(budget) if budget else LossAt(at)
     words = f"the compute-optimal params at {budget:.4g} FLOP" if budget else f"the {law.metric} further out"
     places = lattice(law, limit)
+    substantial = default_cost(law.variables, places) >= limit / SMALL
+    places = places[substantial] if substantial.any() else places
     if not len(places):
         raise UsageError(
             f"no run within the sizes of the table costs as little as {limit:.4g} {unit}",
@@ -112,7 +118,9 @@ def _batch(law: Law, cost: float, budget: float | None, level: float) -> Batch:
     except UsageError as error:  # these runs say too little about the decision, which is no mistake of the question
         return Batch(words, at, limit, unit, level, (), "insufficient", error.message)
     if not found or found[-1].removed < LEAST_GAIN:
+        source, part = belief(law, places, goal).sources[0]
         why = f"no runs for {limit:.4g} {unit} together would make {words} much surer"
+        why += f": {part:.0%} of the doubt is {source}"
         return Batch(words, at, limit, unit, level, (), "insufficient", why)
     return Batch(words, at, limit, unit, level, found, law.status, law.reason)
 

@@ -20,8 +20,8 @@ import numpy as np
 
 from sizewise.errors import UsageError
 from sizewise.laws.decide import optimal_log_params
-from sizewise.laws.evidence import Array, Ints
 from sizewise.laws.forms import Form, named
+from sizewise.laws.intake.evidence import Array, Ints
 from sizewise.records import DesignedRun, Law
 
 Place = tuple[float, ...]
@@ -82,12 +82,14 @@ class Belief:
         root: (1 + candidates, rank); root @ root.T is the covariance.
         runs: how many were made at each candidate, (candidates,).
         seed, setting: variance of log y between repeats of a setting, and of settings around the law.
+        sources: what the decision's variance is made of, in words, largest first; the shares sum to 1.
     """
 
     root: Array
     runs: Ints
     seed: float
     setting: float
+    sources: tuple[tuple[str, float], ...] = ()
 
     @property
     def variance(self) -> float:
@@ -158,6 +160,9 @@ def next_runs(
         )
     start = belief(law, x, decision)
     scale = 2 * _quantile(level, law.freedom) * math.sqrt(law.inflation)
+    chosen = greedy(start, price, budget, most)
+    if len(chosen) == most:  # the budget is not what limits them, so that a dearer run may be worth more in all
+        chosen = min(chosen, greedy(start, price, budget, most, thrifty=False), key=lambda c: c[-1][1].variance)
     return tuple(
         DesignedRun(
             at=dict(zip(law.variables, map(float, x[i]), strict=True)),
@@ -166,15 +171,21 @@ def next_runs(
             width=scale * math.sqrt(held.variance),
             removed=1 - math.sqrt(held.variance / start.variance) if start.variance else 0.0,
         )
-        for i, held in greedy(start, price, budget, most)
+        for i, held in chosen
     )
 
 
-def greedy(held: Belief, price: Array, budget: float, most: int = MOST_RUNS) -> list[tuple[int, Belief]]:
-    """Candidates in the order in which they are chosen, each with the belief that it leaves."""
+def greedy(
+    held: Belief, price: Array, budget: float, most: int = MOST_RUNS, *, thrifty: bool = True
+) -> list[tuple[int, Belief]]:
+    """Candidates in the order in which they are chosen, each with the belief that it leaves.
+
+    Args:
+        thrifty: choose by what a run gains for its cost, and not by what it gains.
+    """
     chosen: list[tuple[int, Belief]] = []
     while len(chosen) < most and (price <= budget).any():
-        worth = np.where(price <= budget, held.gains / price, -1.0)
+        worth = np.where(price <= budget, held.gains / (price if thrifty else 1.0), -1.0)
         best = int(worth.argmax())
         if worth[best] <= 0:
             break
@@ -192,11 +203,12 @@ def belief(law: Law, x: Array, decision: Decision) -> Belief:
     seed, setting = _noises(law)
     runs = _times(law)
     precision = {at: n / (seed + n * setting) for at, n in runs.items()}
-    weights, means, roots = [], [], []
+    weights, means, roots, names = [], [], [], []
     for fitted in law.forms:
         form, theta = named(fitted.form, law.variables), np.array(fitted.theta)
         mean, slopes = _linear(decision, form, theta, np.array(law.centre), np.log(x))
         if np.isfinite(mean).all() and np.isfinite(slopes).all():
+            names.append(fitted.form)
             weights.append(fitted.weight)
             means.append(mean)
             roots.append(_root(slopes, form, theta, law, precision))
@@ -206,9 +218,24 @@ def belief(law: Law, x: Array, decision: Decision) -> Belief:
         )
     share = np.sqrt(np.array(weights) / sum(weights))
     apart = np.stack(means) - share**2 @ np.stack(means)
-    root = np.concatenate([*(r * s for r, s in zip(roots, share, strict=True)), (apart * share[:, None]).T], axis=1)
+    parts = [r * s for r, s in zip(_even(roots, share**2), share, strict=True)]
+    root = np.concatenate([*parts, (apart * share[:, None]).T], axis=1)
     made = np.array([runs.get(tuple(row), 0) for row in np.round(np.log(x), 9).tolist()], dtype=np.int64)
-    return Belief(root, made, seed, setting)
+    each = {
+        f"what the {name} form leaves open": float(part[0] @ part[0]) for name, part in zip(names, parts, strict=True)
+    }
+    each["that the forms disagree"] = float(share**2 @ apart[:, 0] ** 2)
+    total = sum(each.values()) + 1e-300
+    sources = sorted(((source, variance / total) for source, variance in each.items()), key=lambda s: -s[1])
+    return Belief(root, made, seed, setting, tuple(sources))
+
+
+def _even(roots: list[Array], weight: Array) -> list[Array]:
+    """Roots of which none makes the decision less certain than the harmonic mean of all: as in predictions, a form that
+    the runs leave open must not hide what they tell apart."""
+    variance = np.array([float(r[0] @ r[0]) for r in roots]) + 1e-300
+    usual = 1 / float(weight @ (1 / variance))
+    return [r * min(1.0, math.sqrt(usual / v)) for r, v in zip(roots, variance, strict=True)]
 
 
 def _times(law: Law) -> dict[Place, int]:

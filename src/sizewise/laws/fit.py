@@ -11,9 +11,9 @@ import numpy as np
 
 from sizewise.laws import parameters, solve
 from sizewise.laws.compete import Contender, Origin, centre_of, compete, origins
-from sizewise.laws.evidence import Evidence
 from sizewise.laws.forecast import LEVEL, calibrate, freedom, scatter
 from sizewise.laws.forms import Form, candidates, named
+from sizewise.laws.intake.evidence import MOST_EVIDENCE, Evidence
 from sizewise.records import BackTest, Exclusion, FittedForm, Law, Run
 
 Status = Literal["supported", "unreliable", "insufficient"]
@@ -58,7 +58,8 @@ def fit_evidence(
         fewest_repeats: runs of every setting without which the law is called insufficient.
     """
     forms = candidates(evidence.variables) if form is None else (named(form, evidence.variables),)
-    whole, evidence = evidence, evidence.thinned()
+    given, whole = evidence, evidence.thinned(MOST_EVIDENCE)
+    evidence = whole.thinned()
     views = origins(evidence) if evidence.settings >= FEWEST_SETTINGS else []
     found = compete(evidence, forms, views, delta) if evidence.settings >= 3 else []
     if not found:
@@ -86,7 +87,7 @@ def fit_evidence(
         excluded=whole.excluded,
         outliers=_outliers(evidence, found[0]),
         missing=missing,
-        notes=(*whole.notes, *_thinning(whole, evidence)),
+        notes=(*whole.notes, *_thinning(given, whole, evidence)),
         status=status,
         reason=reason,
     )
@@ -122,6 +123,7 @@ def _record(
         profile=profile,
         theta=tuple(map(float, contender.theta)),
         covariance=tuple(tuple(map(float, row)) for row in contender.covariance),
+        predicting=parameters.written(evidence, form, contender.theta),
         scatter=math.sqrt(contender.variance),
         objective=(lead or contender).objective,
         backtest_error=math.sqrt(contender.error) if math.isfinite(contender.error) else math.nan,
@@ -157,10 +159,15 @@ def _outliers(evidence: Evidence, lead: Contender) -> tuple[Exclusion, ...]:
     return (Exclusion(reason, len(far), tuple(int(evidence.label[i]) for i in worst[:10])),)
 
 
-def _thinning(whole: Evidence, thin: Evidence) -> tuple[str, ...]:
-    if whole is thin:
-        return ()
-    return (f"forms competed on {len(thin.y):,} rows drawn from {len(whole.y):,}; the winner is fitted to all of them",)
+def _thinning(given: Evidence, whole: Evidence, thin: Evidence) -> tuple[str, ...]:
+    notes = []
+    if given is not whole:
+        notes.append(f"{len(whole.y):,} of {len(given.y):,} rows were drawn, and weigh as much as all of them")
+    if whole is not thin:
+        notes.append(
+            f"forms competed on {len(thin.y):,} rows drawn from {len(whole.y):,}; the winner is fitted to all of them"
+        )
+    return tuple(notes)
 
 
 def _judge(

@@ -16,17 +16,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from sizewise.laws.compete import Contender, Origin, centre_of
-from sizewise.laws.evidence import Array, Evidence
 from sizewise.laws.forms import Form, named
+from sizewise.laws.intake.evidence import Array, Evidence
 from sizewise.records import BackTest, Estimate, Law
 
 LEVEL = 0.9
-UNKNOWN_FORM = 0.1
+UNKNOWN_FORM = 0.05
 """The share of a predicted change by which all forms may be off together."""
 
-PRIOR_INFLATION, PRIOR_ORIGINS = 0.5, 2.0
-"""The correction of theory that is believed before any back-test, and how many back-tests that is worth. Together with
-`UNKNOWN_FORM` it was set on laws that are known and on earlier parts of public curves and run sets; see `LOG.md`."""
+PRIOR_INFLATION, PRIOR_ORIGINS = 1.0, 0.5
+"""Before any back-test theory is believed as it is, and so much that half a back-test weighs the same. Together with
+`UNKNOWN_FORM` this was set on laws that are known and on earlier parts of public curves and run sets; see `LOG.md`."""
 
 LARGEST_INFLATION = 10.0
 LARGEST_SERIES = 0.8
@@ -90,10 +90,7 @@ def calibrate(
 
 
 def _ratio(cast: _Hindcast, noise: float) -> float:
-    """Squared errors beyond noise over their theory; the small share of noise keeps it finite where both are nothing.
-
-    Parameters' uncertainty is left out of the theory here: near the evidence the other parts are as large.
-    """
+    """Squared errors beyond noise over their theory; a small share of noise keeps it finite where both are nothing."""
     excess = max(float(np.mean(cast.error**2)) - noise, 0.0)
     return min(excess / (float(cast.theory.mean()) + 0.02 * noise + 1e-9), LARGEST_INFLATION)
 
@@ -155,13 +152,51 @@ def _hindcast(evidence: Evidence, found: Sequence[Contender], view: Origin, i: i
     seen = evidence.log_x[view.visible]
     near = edge(evidence.log_x[hidden], np.stack([seen.min(axis=0), seen.max(axis=0)]), _largest(seen, sized), sized)
     weight = np.array([c.weight for c in members])
-    weight = weight / weight.sum()
-    places = np.concatenate([evidence.log_x[hidden], near]) - centre
-    each = np.stack([c.form.value(c.origins[i][None], places)[0] for c in members])
-    at, here = np.split(each, 2, axis=1)
-    mean = weight @ at
-    theory = weight @ (at - mean) ** 2 + (UNKNOWN_FORM * (mean - weight @ here)) ** 2
-    return _Hindcast(view, mean, mean - evidence.log_y[hidden], theory)
+    fits = [(c.form, *c.origins[i]) for c in members]
+    said = _together(fits, weight / weight.sum(), evidence.log_x[hidden] - centre, near - centre)
+    return _Hindcast(view, said.mean, said.mean - evidence.log_y[hidden], said.theory)
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What forms say together at some points: log y, and in what they may be off together, variances each (points,).
+
+    Attributes:
+        within: by the uncertainty of their parameters.
+        between: by their disagreement.
+        beyond: by a share of the change that they predict beyond the evidence.
+    """
+
+    mean: Array
+    within: Array
+    between: Array
+    beyond: Array
+
+    @property
+    def theory(self) -> Array:
+        return self.within + self.between + self.beyond
+
+
+def _together(fits: Sequence[tuple[Form, Array, Array]], weight: Array, x: Array, near: Array) -> _Said:
+    """
+    Args:
+        fits: each form with its theta and covariance; weight: (forms,), summing to 1.
+        x: (points, variables) around the forms' centre; near: the places within the evidence that are nearest to them.
+    """
+    at, within, here = [], [], []
+    for form, theta, covariance in fits:
+        value, slope = form.jacobian(theta[None], x)
+        at.append(value[0])
+        within.append(np.einsum("pi,ij,pj->p", slope[0], covariance, slope[0]))
+        here.append(form.value(theta[None], near)[0])
+    mean = weight @ np.stack(at)
+    return _Said(
+        mean=mean,
+        # The harmonic mean: a form that the evidence cannot pin down must not blur those that it can.
+        within=1 / (weight @ (1 / (np.stack(within) + 1e-12))),
+        between=weight @ (np.stack(at) - mean) ** 2,
+        beyond=(UNKNOWN_FORM * (mean - weight @ np.stack(here))) ** 2,
+    )
 
 
 def _largest(log_x: Array, sized: int) -> float:
@@ -178,30 +213,13 @@ def forecast(law: Law, x: Array, *, runs: int = 1) -> Forecast:
     Args:
         x: (points, variables) in their own units.
     """
-    members = [(named(f.form, law.variables), f) for f in law.forms]
+    fits = [(named(f.form, law.variables), np.array(f.theta), np.array(f.covariance)) for f in law.forms]
     log_x, centre = np.log(np.asarray(x, dtype=float)), np.array(law.centre)
     box = np.log(np.array([law.box[v] for v in law.variables])).T
     near = edge(log_x, box, law.largest, _sized(law.variables))
-    weight = np.array([f.weight for _, f in members])
-    at = np.stack([_of(form, f.theta, log_x - centre) for form, f in members])
-    here = np.stack([_of(form, f.theta, near - centre) for form, f in members])
-    mean = weight @ at
-    between = weight @ (at - mean) ** 2
-    variance = np.stack([_parameter_variance(form, f.theta, f.covariance, log_x - centre) for form, f in members])
-    # The harmonic mean: a form that the evidence cannot pin down must not blur those that it can.
-    within = 1 / (weight @ (1 / (variance + 1e-12)))
+    said = _together(fits, np.array([f.weight for f in law.forms]), log_x - centre, near - centre)
     single = law.scatter**2 - law.seed_scatter**2 * (1 - 1 / runs)
-    beyond = (UNKNOWN_FORM * (mean - weight @ here)) ** 2
-    return Forecast(mean, np.sqrt(max(single, 0.0) + law.inflation * (within + between + beyond)))
-
-
-def _of(form: Form, theta: Sequence[float], x: Array) -> Array:
-    return np.asarray(form.value(np.array([theta]), x)[0])
-
-
-def _parameter_variance(form: Form, theta: Sequence[float], covariance: Sequence[Sequence[float]], x: Array) -> Array:
-    slope = form.jacobian(np.array([theta]), x)[1][0]
-    return np.asarray(np.einsum("pi,ij,pj->p", slope, np.array(covariance), slope))
+    return Forecast(said.mean, np.sqrt(max(single, 0.0) + law.inflation * said.theory))
 
 
 def predict(law: Law, points: Sequence[dict[str, float]], *, runs: int = 1, level: float = LEVEL) -> list[Estimate]:

@@ -18,7 +18,7 @@ import numpy as np
 from sizewise.errors import UsageError
 from sizewise.laws.decide.draws import belief, refused
 from sizewise.laws.decide.shortages import Shortages
-from sizewise.laws.evidence import Array, Evidence, Ints
+from sizewise.laws.intake.evidence import Array, Evidence, Ints
 from sizewise.records import Estimate, Finding, Law
 
 FALSE_ALARM = 0.02

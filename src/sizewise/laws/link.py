@@ -19,12 +19,15 @@ from typing import Literal
 import numpy as np
 
 from sizewise.errors import UsageError
-from sizewise.laws.evidence import Array
-from sizewise.laws.forecast import LEVEL, UNKNOWN_FORM, forecast
+from sizewise.laws.forecast import LEVEL, forecast
+from sizewise.laws.intake.evidence import Array, Evidence
 from sizewise.records import Estimate, Law, Link
 
 NAMES = ("midpoint", "slope", "low", "high")
 DRAWS, SAMPLES = 250, 4_000
+MOST_RUNS = 2_000
+"""A link is fitted to at most this many runs, drawn at random but always the same; `reason` says so."""
+
 FEWEST_LOSSES, FEWEST_VISIBLE = 5, 4
 FLAT = 5e-3
 """Two-sided p-value above which a score is not believed to change with loss."""
@@ -33,6 +36,9 @@ USUAL, USUAL_SPREAD = np.array([-0.5, 0.6]), np.array([2.0, 0.8])
 """Midpoint and log slope before any run is seen, with the losses standardised; low and high lie anywhere they can."""
 
 END_SPREAD = 0.1
+UNKNOWN = 0.1
+"""The share of a score's change beyond the losses seen by which the sigmoid may be off."""
+
 HUBER = 1.345
 LEAST_NOISE = 1e-4
 ITERATIONS = 40
@@ -79,6 +85,7 @@ def fit_link(
     """
     x, y = np.asarray(loss, dtype=float).reshape(-1), np.asarray(score, dtype=float).reshape(-1)
     _check(x, y, chance, examples)
+    given, (x, y) = len(x), _thinned(x, y)
     distinct = len(np.unique(x))
     if distinct < FEWEST_LOSSES:
         return _refused(x, examples, "insufficient", f"{distinct} different losses; a link needs {FEWEST_LOSSES}")
@@ -93,7 +100,11 @@ def fit_link(
     curve = _fitted(x, y, chance, examples, np.random.default_rng(seed))
     hidden, error, covered, near = _back_test(x, y, chance, examples, seed)
     good = covered >= 0.5 and near
-    reason = f"without its {hidden} lowest losses it predicts their scores within {error:.3g}, {covered:.0%} inside"
+    of = f" of {len(x):,} runs drawn from {given:,}" if given > len(x) else ""
+    reason = (
+        f"without the {hidden} lowest losses{of} it predicts their scores within {error:.3g}, "
+        f"{covered:.0%} of them inside their intervals"
+    )
     return Link(
         kind=kind,
         parameters=_estimates(curve, len(x)),
@@ -131,7 +142,6 @@ def through(
     draws = np.resize(np.array(link.draws), (SAMPLES, len(NAMES)))
     noise = rng.standard_t(link.freedom, SAMPLES), rng.standard_normal(SAMPLES)
     centre = np.array([[link.parameters[name].value for name in NAMES]])
-    method = f"{SAMPLES} draws of the law's loss through the {link.kind} it goes with"
     made = []
     for mean, spread in zip(said.mean, said.spread, strict=True):
         losses = np.exp(np.minimum(mean + spread * t, 700.0))
@@ -141,6 +151,8 @@ def through(
         low, high = min(float(low), value), max(float(high), value)
         if link.kind == "error":
             value, low, high = 1 - value, 1 - high, 1 - low
+        where = "within" if link.box[0] <= math.exp(mean) <= link.box[1] else "beyond"
+        method = f"{SAMPLES:,} draws of the law's loss through the link, {where} the losses seen"
         made.append(Estimate(value, low, high, level, method, min(law.runs, link.runs)))
     return made
 
@@ -149,7 +161,7 @@ def _scores(draws: Array, losses: Array, link: Link, heavy: Array, normal: Array
     """Scores of single runs with these losses, each by its own draw, (draws,)."""
     score = _curve(draws, losses)
     # Beyond the losses seen a share of the change is unknown, as it is for laws.
-    unknown = UNKNOWN_FORM * np.abs(score - _curve(draws, np.clip(losses, *link.box)))
+    unknown = UNKNOWN * np.abs(score - _curve(draws, np.clip(losses, *link.box)))
     binomial = 0.0 if link.examples is None else score * (1 - score) / link.examples
     return np.clip(score + link.scatter * heavy + np.sqrt(unknown**2 + binomial) * normal, 0.0, 1.0)
 
@@ -168,6 +180,13 @@ def _check(x: Array, y: Array, chance: float | None, examples: int | None) -> No
         raise UsageError("losses must be finite and scores in [0, 1]", hint="divide percentages by 100")
     if (chance is not None and not 0 <= chance < 1) or (examples is not None and examples < 1):
         raise UsageError("chance is a share and examples a count", hint="for example chance=0.25, examples=1000")
+
+
+def _thinned(x: Array, y: Array) -> tuple[Array, Array]:
+    if len(x) <= MOST_RUNS:
+        return x, y
+    rows = np.sort(np.random.default_rng(0).choice(len(x), MOST_RUNS, replace=False))
+    return x[rows], y[rows]
 
 
 def _correlation(x: Array, y: Array) -> tuple[float, float]:
@@ -312,4 +331,12 @@ def _refused(x: Array, examples: int | None, status: Literal["unreliable", "insu
     return Link("accuracy", {}, (), math.nan, examples, math.nan, box, len(x), 0, math.nan, math.nan, status, reason)
 
 
-__all__ = ["fit_link", "through"]
+def link_of(evidence: Evidence, *, chance: float | None = None, examples: int | None = None) -> Link | None:
+    """The link between the losses and the scores of a table's runs; None when it names no scores."""
+    if evidence.score is None:
+        return None
+    scored = np.isfinite(evidence.score)
+    return fit_link(evidence.y[scored], evidence.score[scored], chance=chance, examples=examples)
+
+
+__all__ = ["fit_link", "link_of", "through"]

@@ -6,8 +6,9 @@ import numpy as np
 
 from sizewise.laws import solve
 from sizewise.laws.compete import Contender, centre_of, sandwich
-from sizewise.laws.evidence import Array, Evidence, Ints
 from sizewise.laws.forecast import LEVEL
+from sizewise.laws.forms import Form
+from sizewise.laws.intake.evidence import Array, Evidence, Ints
 from sizewise.records import Estimate
 from sizewise.stats import percentile_interval
 
@@ -58,12 +59,17 @@ def intervals(evidence: Evidence, lead: Contender, drawn: Array) -> dict[str, Es
 
 def points(evidence: Evidence, contender: Contender) -> dict[str, Estimate]:
     """The parameters alone."""
-    value = contender.form.natural(contender.form.shifted(contender.plain[None], -centre_of(evidence)))[0]
     nan = float("nan")
     return {
-        name: Estimate(float(v), nan, nan, LEVEL, "no interval: not the leading form", evidence.clusters)
-        for name, v in zip(contender.form.names, value, strict=True)
+        name: Estimate(value, nan, nan, LEVEL, "no interval: not the leading form", evidence.clusters)
+        for name, value in written(evidence, contender.form, contender.plain).items()
     }
+
+
+def written(evidence: Evidence, form: Form, theta: Array) -> dict[str, float]:
+    """A fit's parameters by name, as people write them."""
+    natural = form.natural(form.shifted(theta[None], -centre_of(evidence)))[0]
+    return dict(zip(form.names, map(float, natural), strict=True))
 
 
 def profile(evidence: Evidence, lead: Contender) -> dict[str, Estimate]:
@@ -148,9 +154,8 @@ def wald(evidence: Evidence, lead: Contender) -> dict[str, Estimate]:
     from scipy.special import ndtri
 
     theta = lead.form.shifted(lead.plain[None], -centre_of(evidence))[0]
-    covariance = sandwich(
-        lead.form, lead.plain, evidence.log_x - centre_of(evidence), evidence, evidence.weight, lead.delta
-    )
+    x, delta = evidence.log_x - centre_of(evidence), np.array([lead.delta])
+    covariance = sandwich(lead.form, lead.plain[None], x, evidence, evidence.weight[None], delta)[0]
     # theta in uncentred logs is a linear map of theta in centred ones.
     unit = np.eye(len(theta))
     back = lead.form.shifted(lead.plain + unit, -centre_of(evidence)) - theta

@@ -2,8 +2,9 @@
 
 A problem is a row of weights over the same points: the sample itself, a bootstrap resample, or the sample with its
 largest runs hidden. The loss is Huber's on log residuals (Huber 1964; Hoffmann et al. 2022, arXiv:2203.15556, section
-3.3). Newton's method with Levenberg's damping descends from every start of every problem at once; rows that have
-converged leave the batch.
+3.3). A few damped Gauss-Newton steps from every start of every problem at once tell which starts are worth following;
+from there Newton's method goes on, with second derivatives where the form knows them. Rows that have converged leave
+the batch.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ from sizewise.laws.forms.form import Array, Bounds, Form
 FINE, COARSE = 1e-8, 1e-4
 """Relative decrease of a loss, promised and seen, below which a row has converged: the answer, and a start's valley."""
 
-LONGEST, SHORT = 30, 20
+LONGEST, SHORT = 20, 6
 """Most iterations of either."""
+
+DAMPING = 1e-3
+"""Where damping begins, as a share of the curvature."""
 
 HUBER = 1.345
 """Huber's constant in units of the residual scale: 95 % efficient under normal noise."""
@@ -55,7 +59,11 @@ class Solution:
 
 @dataclass(frozen=True)
 class _Batch:
-    """Rows to descend: which problem each belongs to, and what that asks of it."""
+    """Rows to descend: which problem each belongs to, and what that asks of it.
+
+    Floors move in units of the lowest y and not in their logarithm, where the way to no floor at all would be endless;
+    gradients and Hessians are those of such moves.
+    """
 
     form: Form
     x: Array
@@ -63,13 +71,70 @@ class _Batch:
     weights: Array
     delta: Array
     bounds: Bounds
+    lowest: float
 
-    def take(self, rows: NDArray[np.int64]) -> _Batch:
+    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> _Batch:
         bounds = Bounds(self.bounds.low[rows], self.bounds.high[rows])
-        return _Batch(self.form, self.x, self.log_y, self.weights[rows], self.delta[rows], bounds)
+        return _Batch(self.form, self.x, self.log_y, self.weights[rows], self.delta[rows], bounds, self.lowest)
 
-    def losses(self, theta: Array) -> Array:
-        return huber(self.form.value(theta, self.x) - self.log_y, self.weights, self.delta)
+    def look(self, theta: Array, exact: bool) -> _Place:
+        """The loss at theta and how it bends: exactly, or as Gauss and Newton took it."""
+        value, jacobian = self.form.jacobian(theta, self.x)
+        residual, delta = value - self.log_y, self.delta[:, None]
+        pull = self.weights * np.clip(residual, -delta, delta)
+        gradient = np.matmul(pull[:, None, :], jacobian)[:, 0]
+        curvature = self.form.curvature(jacobian, self.x, pull) if exact else None
+        if curvature is None:  # with Huber's weights
+            bend = self.weights * np.minimum(1.0, delta / np.maximum(np.abs(residual), 1e-300))
+        else:  # the second derivatives of log y are `curvature` minus the outer products of its first ones
+            bend = self.weights * (np.abs(residual) <= delta) - pull
+        hessian = np.matmul((jacobian * bend[:, :, None]).transpose(0, 2, 1), jacobian)
+        if curvature is not None:
+            hessian += curvature
+        if self._floored:
+            floor = np.exp(theta[:, 0] - self.lowest)
+            if curvature is not None:
+                hessian[:, 0, 0] -= gradient[:, 0]
+            gradient[:, 0] /= floor
+            hessian[:, 0, :] /= floor[:, None]
+            hessian[:, :, 0] /= floor[:, None]
+        return _Place(theta, huber(residual, self.weights, self.delta), gradient, hessian)
+
+    def moved(self, theta: Array, step: Array) -> Array:
+        trial = theta + step
+        if self._floored:
+            floor = np.exp(theta[:, 0] - self.lowest) + step[:, 0]
+            trial[:, 0] = np.where(step[:, 0] == 0, theta[:, 0], np.log(np.maximum(floor, 1e-300)) + self.lowest)
+        return self.bounds.clip(trial)
+
+    @property
+    def _floored(self) -> bool:
+        return self.form.names[0] == "E"
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where rows are: theta (rows, p), summed loss (rows,), its gradient (rows, p) and Hessian (rows, p, p)."""
+
+    theta: Array
+    loss: Array
+    gradient: Array
+    hessian: Array
+
+    def take(self, rows: NDArray[np.bool_]) -> _Place:
+        return _Place(self.theta[rows], self.loss[rows], self.gradient[rows], self.hessian[rows])
+
+    def where(self, better: NDArray[np.bool_], other: _Place) -> _Place:
+        """The other place for the rows that are better there."""
+        if better.all():
+            return other
+        one = better[:, None]
+        return _Place(
+            np.where(one, other.theta, self.theta),
+            np.where(better, other.loss, self.loss),
+            np.where(one, other.gradient, self.gradient),
+            np.where(one[:, :, None], other.hessian, self.hessian),
+        )
 
 
 def search(form: Form, x: Array, log_y: Array, weights: Array, delta: float | None = None) -> Solution:
@@ -135,7 +200,8 @@ def _batch(form: Form, x: Array, log_y: Array, weights: Array, delta: float | Ar
     shape = (len(weights), len(bounds[0].low))
     low = np.broadcast_to(np.stack([b.low for b in bounds]), shape)
     high = np.broadcast_to(np.stack([b.high for b in bounds]), shape)
-    return _Batch(form, x, log_y, weights, np.broadcast_to(delta, len(weights)).astype(float), Bounds(low, high))
+    deltas = np.broadcast_to(delta, len(weights)).astype(float)
+    return _Batch(form, x, log_y, weights, deltas, Bounds(low, high), float(log_y.min()))
 
 
 def _kept(theta: Array, loss: Array, count: int) -> tuple[Array, Array]:
@@ -159,32 +225,26 @@ def _fall(batch: _Batch, starts: Array, tolerance: float, most: int) -> tuple[Ar
 
 
 def _descend(batch: _Batch, theta: Array, tolerance: float, most: int) -> tuple[Array, Array]:
-    theta = batch.bounds.clip(theta)
-    total = batch.weights.sum(axis=1)
-    loss = batch.losses(theta)
-    damping = np.full(len(theta), 0.1)
-    active, rows = np.arange(len(theta)), batch
-    gradient, hessian = _model(rows, theta)
+    exact = batch.form.curved and tolerance < COARSE
+    total, rows = batch.weights.sum(axis=1), np.arange(len(theta))
+    best, lowest = np.empty_like(theta), np.empty(len(theta))
+    damping = np.full(len(theta), DAMPING)
+    at = batch.look(batch.bounds.clip(theta), exact)
     for _ in range(most):
-        step, promise = _step(gradient[active], hessian[active], damping[active], theta[active], rows.bounds)
-        trial = rows.bounds.clip(theta[active] + step)
-        trial_loss = rows.losses(trial)
-        gain = loss[active] - trial_loss
-        better = gain > 0
-        moved = active[better]
-        theta[moved], loss[moved] = trial[better], trial_loss[better]
-        damping[active] *= _trust(gain / np.maximum(promise, 1e-300))
-        small = tolerance * loss[active] + 1e-300
-        done = ((np.abs(gain) <= small) & (promise <= 10 * small)) | (damping[active] > 1e12)
-        if done.any():
-            active = active[~done]
-            if not len(active):
+        step, promise = _step(at, damping, batch.bounds, exact)
+        trial = batch.look(batch.moved(at.theta, step), exact)
+        gain = at.loss - trial.loss
+        at = at.where(gain > 0, trial)
+        damping *= _trust(gain / np.maximum(promise, 1e-300))
+        small = tolerance * at.loss + 1e-300
+        left = ~((np.abs(gain) <= small) & (promise <= 10 * small)) & (damping < 1e12)
+        if not left.all():
+            best[rows[~left]], lowest[rows[~left]] = at.theta[~left], at.loss[~left]
+            rows, at, batch, damping = rows[left], at.take(left), batch.take(left), damping[left]
+            if not len(rows):
                 break
-            rows, better = batch.take(active), better[~done]
-        if better.any():
-            moved = active[better]
-            gradient[moved], hessian[moved] = _model(rows if better.all() else batch.take(moved), theta[moved])
-    return theta, loss / total
+    best[rows], lowest[rows] = at.theta, at.loss
+    return best, lowest / total
 
 
 def _trust(ratio: Array) -> Array:
@@ -192,33 +252,35 @@ def _trust(ratio: Array) -> Array:
     return np.where(ratio > 0.4, 0.2, np.where(ratio > 0.15, 1.0, np.where(ratio > 0, 3.0, 6.0)))
 
 
-def _model(batch: _Batch, theta: Array) -> tuple[Array, Array]:
-    """Gradient and Hessian of the summed loss: (rows, p) and (rows, p, p)."""
-    value, jacobian = batch.form.jacobian(theta, batch.x)
-    residual, delta = value - batch.log_y, batch.delta[:, None]
-    size = np.abs(residual)
-    pull = batch.weights * np.clip(residual, -delta, delta)
-    gradient = np.matmul(pull[:, None, :], jacobian)[:, 0]
-    curvature = batch.form.curvature(theta, batch.x, pull)
-    if curvature is None:  # Gauss-Newton with Huber's weights
-        bend = batch.weights * np.minimum(1.0, delta / np.maximum(size, 1e-300))
-        return gradient, np.matmul((jacobian * bend[:, :, None]).transpose(0, 2, 1), jacobian)
-    bend = batch.weights * (size <= delta)
-    # The second derivatives of log y are `curvature` minus the outer products of its first ones.
-    return gradient, curvature + np.matmul((jacobian * (bend - pull)[:, :, None]).transpose(0, 2, 1), jacobian)
+def _step(at: _Place, damping: Array, bounds: Bounds, exact: bool) -> tuple[Array, Array]:
+    """A damped step downhill, and the decrease that it promises."""
+    stuck = ((at.theta <= bounds.low) & (at.gradient > 0)) | ((at.theta >= bounds.high) & (at.gradient < 0))
+    gradient = np.where(stuck, 0.0, at.gradient)
+    hessian = np.where(stuck[:, :, None] | stuck[:, None, :], 0.0, at.hessian)
+    if exact:
+        step, promise = _newton(gradient, hessian, damping)
+    else:
+        step, promise = _marquardt(gradient, hessian, damping, stuck)
+    return np.where(stuck, 0.0, step), promise
 
 
-def _step(gradient: Array, hessian: Array, damping: Array, theta: Array, bounds: Bounds) -> tuple[Array, Array]:
-    """A damped Newton step downhill, and the decrease that it promises."""
-    stuck = ((theta <= bounds.low) & (gradient > 0)) | ((theta >= bounds.high) & (gradient < 0))
-    gradient = np.where(stuck, 0.0, gradient)
-    values, vectors = np.linalg.eigh(np.where(stuck[:, :, None] | stuck[:, None, :], 0.0, hessian))
+def _newton(gradient: Array, hessian: Array, damping: Array) -> tuple[Array, Array]:
+    values, vectors = np.linalg.eigh(hessian)
     bend = np.abs(values)  # directions of negative curvature are followed downhill too
     top = bend.max(axis=1, keepdims=True) + 1e-300
     lifted = np.maximum(bend, 1e-14 * top) + damping[:, None] * np.maximum(bend, 1e-4 * top)
     along = np.matmul(vectors.transpose(0, 2, 1), gradient[:, :, None])[:, :, 0]
-    step = -np.matmul(vectors, (along / lifted)[:, :, None])[:, :, 0]
-    return np.where(stuck, 0.0, step), (along**2 / lifted).sum(axis=1)
+    return -np.matmul(vectors, (along / lifted)[:, :, None])[:, :, 0], (along**2 / lifted).sum(axis=1)
+
+
+def _marquardt(gradient: Array, hessian: Array, damping: Array, stuck: NDArray[np.bool_]) -> tuple[Array, Array]:
+    """For Hessians without negative curvature: damping in the units of each parameter (Marquardt 1963)."""
+    place = np.arange(gradient.shape[1])
+    bend = hessian[:, place, place]
+    top = bend.max(axis=1, keepdims=True) + 1e-300
+    hessian[:, place, place] += np.where(stuck, top, damping[:, None] * np.maximum(bend, 1e-6 * top) + 1e-12 * top)
+    step = np.asarray(-np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0])
+    return step, -(gradient * step).sum(axis=1)
 
 
 def huber(residual: Array, weights: Array, delta: Array) -> Array:

@@ -9,7 +9,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from sizewise.laws import Evidence
-from sizewise.records import Decisions, Estimate, Law
+from sizewise.records import Decisions, Estimate, Law, Link
 from sizewise.report import format as f
 from sizewise.report import law_figures as figures
 from sizewise.report.template import part, pour
@@ -29,6 +29,7 @@ class LawPage:
         points, predictions: places asked for by variable, and what the law says there.
         level: nominal coverage of predictive intervals.
         command: what makes the page again.
+        link, scores: what score goes with a loss, and the scores at the points; None and () without scores.
     """
 
     source: str
@@ -40,6 +41,8 @@ class LawPage:
     decisions: Decisions
     level: float
     command: str
+    link: Link | None = None
+    scores: Sequence[Estimate] = ()
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ def render(page: LawPage) -> str:
         subject=subject,
         far=figures.FURTHER,
         shown=list(zip(page.points, page.predictions, strict=True))[:MOST_PREDICTIONS],
+        scored=[pair for pair in zip(page.points, page.scores, strict=False) if pair[1].n][:MOST_PREDICTIONS],
         ways={"compute": "along the optimal path", "params": "as parameters alone", "samples": "as samples alone"},
         left_out=[("left out", e) for e in law.excluded] + [("outliers", e) for e in law.outliers],
         **_figures(subject),

@@ -9,18 +9,14 @@ from typing import Literal
 import numpy as np
 
 from sizewise.laws.decide.shortages import Shortages
-from sizewise.laws.evidence import Array
 from sizewise.laws.forecast import LEVEL
-from sizewise.laws.forms import Form, named
+from sizewise.laws.forms import named
+from sizewise.laws.intake.evidence import Array
 from sizewise.records import Estimate, FittedForm, Law
 from sizewise.stats import percentile_interval
 
 DRAWS = 400
 MOST_LOG = 700.0
-OUTLYING = 3.0
-"""Residuals count up to this many median ones."""
-
-MOST_LEVERAGE = 0.9
 TIED = 0.98
 """Correlation of log params and log samples above which their trade cannot be told."""
 
@@ -131,30 +127,12 @@ def _drawn(fitted: FittedForm, law: Law, count: int, rng: np.random.Generator) -
     """Draws of theta: t distributed with the law's degrees of freedom, as its predictions are."""
     form, table = named(fitted.form, law.variables), np.log(law.points)
     x, log_y = table[:, :-1] - np.array(law.centre), table[:, -1]
-    covariance = np.array(fitted.covariance) + _hidden(form, np.array(fitted.theta), x, log_y)
-    values, vectors = np.linalg.eigh(covariance * max(law.inflation, 1.0))
+    values, vectors = np.linalg.eigh(np.array(fitted.covariance) * max(law.inflation, 1.0))
     root = vectors * np.sqrt(np.maximum(values, 0.0))
     normal = rng.standard_normal((count, len(values)))
     heavy = np.sqrt(law.freedom / rng.chisquare(law.freedom, (count, 1)))
     theta = np.array(fitted.theta) + heavy * (normal @ root.T)
     return uncentred(fitted, law, form.bounds(x, log_y).clip(theta))
-
-
-def _hidden(form: Form, theta: Array, x: Array, log_y: Array) -> Array:
-    """What a sandwich covariance leaves out, (parameters, parameters), since runs that pull the fit towards themselves
-    leave small residuals: the sandwich of the residuals divided by 1 - leverage (HC3, MacKinnon & White 1985) less the
-    plain one."""
-    value, jacobian = form.jacobian(theta[None], x)
-    size = x.mean(axis=1)
-    weight = np.exp(0.5 * (size - size.max()))  # as the fit that predicts weighs the runs
-    residual = np.abs(value[0] - log_y)
-    residual = np.minimum(residual, OUTLYING * float(np.median(residual)))  # Huber's loss bounds their pull
-    norm = np.maximum(np.sqrt((weight[:, None] * jacobian[0] ** 2).sum(axis=0)), 1e-150)
-    slope = jacobian[0] / norm
-    pull = slope @ np.linalg.pinv(slope.T @ (slope * weight[:, None]), rcond=1e-8, hermitian=True)
-    leverage = np.minimum(weight * (pull * slope).sum(axis=1), MOST_LEVERAGE)
-    share = (weight * residual) ** 2 * (1 / (1 - leverage) ** 2 - 1)
-    return np.asarray(pull.T @ (pull * share[:, None]) / np.outer(norm, norm))
 
 
 def uncentred(fitted: FittedForm, law: Law, theta: Array) -> Shortages:

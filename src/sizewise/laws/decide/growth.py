@@ -9,9 +9,9 @@ import numpy as np
 
 from sizewise.errors import UsageError
 from sizewise.laws.decide.draws import belief, refused
-from sizewise.laws.evidence import Array
 from sizewise.laws.forecast import LEVEL, UNKNOWN_FORM, WIDEST, predict
 from sizewise.laws.forms import named
+from sizewise.laws.intake.evidence import Array
 from sizewise.records import Estimate, Growth, Law
 
 How = Literal["compute", "params", "samples"]

@@ -29,9 +29,9 @@ from sizewise.laws.decide.draws import (
 )
 from sizewise.laws.decide.runs import FEWEST_GROUPS, FEWEST_ON_ENVELOPE, Line, envelope, groups, iso_flop
 from sizewise.laws.decide.shortages import Shortages
-from sizewise.laws.evidence import Array, Evidence
 from sizewise.laws.forecast import LEVEL, predict
 from sizewise.laws.forms import named
+from sizewise.laws.intake.evidence import Array, Evidence
 from sizewise.laws.parameters import resamples
 from sizewise.records import Agreement, ComputeOptimal, Estimate, Law, OptimalSize
 from sizewise.stats import percentile_interval

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sizewise.laws.evidence import Array, Ints
+from sizewise.laws.intake.evidence import Array, Ints
 
 Mask = NDArray[np.bool_]
 

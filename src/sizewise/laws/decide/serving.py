@@ -12,8 +12,8 @@ import numpy as np
 from sizewise.errors import UsageError
 from sizewise.laws.decide.draws import DRAWS, Belief, Status, belief, judged, refused
 from sizewise.laws.decide.shortages import Shortages
-from sizewise.laws.evidence import Array
 from sizewise.laws.forecast import LEVEL
+from sizewise.laws.intake.evidence import Array
 from sizewise.records import Law, ServingOptimal
 
 TRAINING, SERVING = 6.0, 2.0

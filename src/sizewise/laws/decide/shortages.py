@@ -12,8 +12,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from sizewise.errors import UsageError
-from sizewise.laws.evidence import Array
 from sizewise.laws.forms import Form
+from sizewise.laws.intake.evidence import Array
 
 LEAST_EXPONENT = 1e-4
 """A smaller exponent is no fall with size; the optimum would be at zero or infinity."""

@@ -68,7 +68,9 @@ class Bounded(Form):
         floor, ceiling = grid[:, 0] * low, np.maximum(grid[:, 1] * high, high + 1e-9)
         p = np.clip((y - floor[:, None]) / (ceiling - floor)[:, None], 1e-9, 1 - 1e-9)
         z = np.log(p) - grid[:, 2:3] * np.log1p(-p)
-        line = _line(x[:, 0], z, weights)
+        # A straight line in x, whose errors count as those of log y do.
+        above, gamma = 1 - floor[:, None] / y, grid[:, 2:3]
+        line = _line(x[:, 0], z, weights * (above * (1 - p) / ((1 - p) + gamma * p)) ** 2)
         alpha = np.clip(line[:, 1], 0.05, 4.0)
         theta = np.stack([np.log(floor), np.log(ceiling - floor), line[:, 0], alpha, np.log(grid[:, 2])], axis=1)
         loss = ((self.value(theta, x) - log_y) ** 2 * weights).sum(axis=1)
@@ -108,8 +110,8 @@ def _log_sigmoid(v: Array) -> Array:
 
 
 def _line(x: Array, z: Array, weights: Array) -> Array:
-    """z = a - slope·x by least squares, for each row of z: (rows, 2)."""
-    total = weights.sum()
-    middle = (weights * x).sum() / total
-    slope = -((z * weights * (x - middle)).sum(axis=1) / (weights * (x - middle) ** 2).sum())
-    return np.stack([(z * weights).sum(axis=1) / total + slope * middle, slope], axis=1)
+    """z = a - slope·x by least squares, for each row of z and of weights: (rows, 2)."""
+    total = weights.sum(axis=1) + 1e-300
+    off = x - (weights @ x / total)[:, None]
+    slope = -(z * weights * off).sum(axis=1) / ((weights * off**2).sum(axis=1) + 1e-300)
+    return np.stack([(z * weights).sum(axis=1) / total + slope * (weights @ x / total), slope], axis=1)

@@ -11,13 +11,17 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sizewise.laws.forms.form import LOWEST_SHARE, Array, Bounds, Form
 
-SLOPES = (0.1, 0.3, 0.6, 1.0, 1.6)
-FLOORS = (1e-3, 0.4, 0.8)
-SHARPNESS = (0.3, 1.0, 2.5)
-PLACES = (0.15, 0.5, 0.85)
+FLOORS = (1e-3, 0.3, 0.6, 0.85)
+PLACES = (0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95)
+SHARPNESS = (0.12, 0.35, 1.0)
+"""Starts: floors as shares of the lowest y, breaks at quantiles of x, and how sharp they are."""
+
+MOST_SETS = 60
+RIDGE = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,14 +68,26 @@ class Broken(Form):
         return value, jacobian
 
     def starts(self, x: Array, log_y: Array, weights: Array, count: int) -> Array:
-        lowest = float(log_y.min())
-        theta = _grid(self.breaks, self.flat_start).copy()
-        theta[:, 0] += lowest
-        theta[:, 4::3] = np.quantile(x[:, 0], theta[:, 4::3])
-        above = np.log(np.maximum(np.exp(log_y) - np.exp(theta[:, 0, None]), 1e-3 * np.exp(lowest)))
-        shape = self.value(np.concatenate([np.full((len(theta), 1), -700.0), theta[:, 1:]], axis=1), x)
-        theta[:, 1] = np.average(above - shape, axis=1, weights=weights)
-        loss = ((np.logaddexp(theta[:, 0, None], shape + theta[:, 1, None]) - log_y) ** 2) @ weights
+        lowest, floors = float(log_y.min()), np.array(FLOORS)
+        places, sharpness = np.quantile(x[:, 0], PLACES), np.array(SHARPNESS)
+        log_d, f = np.repeat(places, len(sharpness)), np.tile(sharpness, len(places))
+        bends = f[:, None] * np.logaddexp(0.0, (x[:, 0] - log_d[:, None]) / f[:, None])
+        sets = _sets(len(f), self.breaks)
+        columns = np.empty((len(sets), len(x), self.breaks + 2 - self.flat_start))
+        columns[:, :, 0], columns[:, :, 1] = 1.0, -x[:, 0]  # a flat start has no use for the second
+        columns[:, :, -self.breaks :] = -bends[sets].transpose(0, 2, 1)
+        # For given floors and breaks log(y - E) is a straight line in what is left; its errors count as those of log y.
+        above = 1 - floors[:, None] * np.exp(lowest - log_y)
+        lines = _lines(columns, log_y + np.log(above), weights * above**2)
+        theta = np.zeros((len(floors), len(sets), len(self.names)))
+        theta[:, :, 0] = lowest + np.log(floors)[:, None]
+        theta[:, :, 1] = lines[:, :, 0]
+        if not self.flat_start:
+            theta[:, :, 2] = lines[:, :, 1]
+        theta[:, :, 3::3] = lines[:, :, -self.breaks :]
+        theta[:, :, 4::3], theta[:, :, 5::3] = log_d[sets], np.log(f[sets])
+        theta = self.bounds(x, log_y).clip(theta.reshape(-1, len(self.names)))
+        loss = (self.value(theta, x) - log_y) ** 2 @ weights
         return theta[np.argsort(loss, kind="stable")[:count]]
 
     def bounds(self, x: Array, log_y: Array) -> Bounds:
@@ -98,13 +114,21 @@ class Broken(Form):
 
 
 @cache
-def _grid(breaks: int, flat_start: bool) -> Array:
-    """Starts with floors as shares of the lowest y, in logs, and breaks as quantiles of x; at most 600 or so."""
-    first = (0.0,) if flat_start else SLOPES[:4]
-    each = itertools.product(SLOPES if flat_start else (-0.2, 0.3), PLACES, SHARPNESS)
-    sets = itertools.combinations(each, breaks)
-    rows = [
-        [np.log(floor), 0.0, c0, *(v for c, d, f in chosen for v in (c, d, np.log(f)))]
-        for floor, c0, chosen in itertools.product(FLOORS, first, sets)
-    ]
-    return np.array(rows)[:: max(1, len(rows) // 600)]
+def _sets(kinds: int, breaks: int) -> NDArray[np.int64]:
+    """Choices of so many breaks among some kinds, (sets, breaks); at most `MOST_SETS` or so."""
+    sets = np.array(list(itertools.combinations(range(kinds), breaks)))
+    return sets[:: -(-len(sets) // MOST_SETS)]
+
+
+def _lines(columns: Array, log_y: Array, weights: Array) -> Array:
+    """Least squares in every set of columns for every floor: (floors, sets, columns).
+
+    Args:
+        columns: (sets, points, columns); log_y and weights: (floors, points).
+    """
+    sets, points, size = columns.shape
+    products = (columns[:, :, :, None] * columns[:, :, None, :]).transpose(1, 0, 2, 3).reshape(points, -1)
+    normal = (weights @ products).reshape(len(weights), sets, size, size)
+    right = ((weights * log_y) @ columns.transpose(1, 0, 2).reshape(points, -1)).reshape(len(weights), sets, size)
+    ridge = RIDGE * np.einsum("fsii->fs", normal)[:, :, None, None] * np.eye(size)
+    return np.asarray(np.linalg.solve(normal + ridge, right[..., None])[..., 0])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,7 @@ class Bounds:
     high: Array
 
     def clip(self, theta: Array) -> Array:
-        return np.clip(theta, self.low, self.high)
+        return np.minimum(np.maximum(theta, self.low), self.high)
 
 
 class Form(ABC):
@@ -38,7 +39,7 @@ class Form(ABC):
         source: author, year, arXiv id.
         variables: what x holds, in order: "params", "samples", "compute", "unique".
         names: its parameters as people name them, in the order of theta.
-        exponents: the names among them that are not amplitudes, and so are not in the units of y.
+        curved: whether it knows its second derivatives, see `curvature`.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Form(ABC):
     source: str
     variables: tuple[str, ...]
     names: tuple[str, ...]
+    curved: ClassVar[bool] = False
 
     @abstractmethod
     def value(self, theta: Array, x: Array) -> Array:
@@ -55,16 +57,17 @@ class Form(ABC):
     def jacobian(self, theta: Array, x: Array) -> tuple[Array, Array]:
         """log y (rows, points) and its derivatives (rows, points, parameters)."""
 
-    def curvature(self, theta: Array, x: Array, pull: Array) -> Array | None:
-        """Sum over points of pull times the second derivatives of log y, (rows, parameters, parameters).
+    def curvature(self, jacobian: Array, x: Array, pull: Array) -> Array:
+        """Sum over points of pull times (second derivatives of log y + outer products of its first ones).
 
         Args:
+            jacobian: of log y, (rows, points, parameters).
             pull: weight times derivative of the loss at each residual, (rows, points).
 
         Returns:
-            None when the form leaves it out; the fit then takes Gauss-Newton steps.
+            (rows, parameters, parameters).
         """
-        return None
+        raise NotImplementedError(f"{self.name} is fitted by Gauss-Newton steps")
 
     @abstractmethod
     def starts(self, x: Array, log_y: Array, weights: Array, count: int) -> Array:

@@ -42,6 +42,7 @@ class SumOfPowers(Form):
     source: str
     variables: tuple[str, ...]
     terms: tuple[Term, ...]
+    curved = True
 
     @cached_property
     def exponent_names(self) -> tuple[str, ...]:
@@ -93,16 +94,16 @@ class SumOfPowers(Form):
                 jacobian[:, :, exponent] -= share * x[:, variable]
         return value, jacobian
 
-    def curvature(self, theta: Array, x: Array, pull: Array) -> Array:
-        _, shares = self._shares(theta, x)
-        size = theta.shape[1]
-        total = np.zeros((len(theta), size, size))
+    def curvature(self, jacobian: Array, x: Array, pull: Array) -> Array:
+        rows, _, size = jacobian.shape
+        total = np.zeros((rows, size, size))
         basis = np.concatenate([np.ones((len(x), 1)), -x], axis=1)
         products = basis[:, :, None] * basis[:, None, :]
-        for k, (share, uses) in enumerate(zip(shares, self._uses, strict=True)):
+        for k, uses in enumerate(self._uses):
             columns = [k, *(exponent for exponent, _ in uses)]
             inputs = [0, *(1 + variable for _, variable in uses)]
-            moments = ((pull * share) @ products.reshape(len(x), -1)).reshape(len(theta), *products.shape[1:])
+            share = jacobian[:, :, k]
+            moments = ((pull * share) @ products.reshape(len(x), -1)).reshape(rows, *products.shape[1:])
             for (i, a), (j, b) in itertools.product(zip(columns, inputs, strict=True), repeat=2):
                 total[:, i, j] += moments[:, a, b]
         return total

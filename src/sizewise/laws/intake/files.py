@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sizewise.errors import DataError, UsageError, extra
-from sizewise.laws.numbers import Cell
+from sizewise.laws.intake.numbers import Cell
 
 Cells = Sequence[Cell] | NDArray[np.generic]
 Block = Mapping[str, Cells]

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sizewise.errors import DataError, UsageError
-from sizewise.laws.evidence import Array, Evidence, Ints
-from sizewise.laws.files import blocks
-from sizewise.laws.numbers import Numbers, written
+from sizewise.laws.intake.evidence import MOST_EVIDENCE, Array, Evidence, Ints, sample
+from sizewise.laws.intake.files import blocks
+from sizewise.laws.intake.numbers import Numbers, written
 from sizewise.records import Exclusion
 
 VARIABLES = ("params", "samples", "compute", "unique")
@@ -24,6 +24,8 @@ FLOPS = 6.0
 
 CLOSE = 0.02
 """Compute this close to 6·params·samples in nearly all rows was not counted, but made from that formula."""
+
+ODD = np.uint64(0x9E3779B97F4A7C15)
 
 Count = Literal["total", "non-embedding"]
 
@@ -40,6 +42,7 @@ class Columns:
         seed: tells repeats of one setting apart.
         group: rows of one group share their luck, as checkpoints of one run do; they are resampled together.
         weight: how much a row counts, positive.
+        score: accuracy or share of errors beside the loss, in [0, 1], for a link between the two.
         count: which parameters `params` counts; None is unknown.
     """
 
@@ -52,6 +55,7 @@ class Columns:
     seed: str | None = None
     group: str | None = None
     weight: str | None = None
+    score: str | None = None
     count: Count | None = None
 
     @property
@@ -80,11 +84,13 @@ class Columns:
                 f"a law needs one outcome, and {'two were' if self.loss else 'none was'} given",
                 hint="name the column of either the loss or the error",
             )
+        if self.score and not self.loss:
+            raise UsageError("a score is predicted through the loss, and none is given", hint="name its column too")
         if not self.variables or self.variables == ("unique",):
             raise UsageError("nothing says how large the runs are", hint="name a column of params, samples or compute")
         if self.unique and len(self.variables) != 3:
             raise UsageError("unique samples need params and samples beside them", hint="name those columns too")
-        names = [*self.sizes.values(), self.loss or self.error]
+        names = [*self.sizes.values(), self.loss or self.error, *([self.score] if self.score else [])]
         if len(set(names)) < len(names):
             raise UsageError(f"a column has two meanings: {', '.join(map(str, names))}", hint="name each column once")
 
@@ -111,26 +117,30 @@ def read_table(path: str | PathLike[str], columns: Columns) -> Evidence:
     columns.check()
     read = _read(Path(path), columns)
     rows, excluded = _usable(Path(path), columns, read)
-    order, alike = _order([*read.numbers.values(), *read.labels.values()], rows)
-    again = np.sort(order[1:][alike])
+    score = _scores(path, read)
+    # No score equals no score, but NaN is never NaN.
+    outcomes = read.numbers if score is None else read.numbers | {"score": np.where(np.isnan(score), -1.0, score)}
+    again = _repeats([*outcomes.values(), *read.labels.values()], rows)
     if len(again):
         where = "" if columns.seed else "; if they are repeats, name the column of their seeds"
         excluded.append(_excluded(f"equal to an earlier row in all named columns{where}", rows[again]))
         rows = np.delete(rows, again)
+    rows, times, drawn = _drawn(columns, read, rows)
     x, notes = _variables(columns, read, rows)
     y = read.numbers[columns.metric][rows]
-    notes += [*_outcome_notes(columns, y), *_row_notes(excluded)]
+    notes += [*drawn, *_outcome_notes(columns, y), *_score_notes(score, rows), *_row_notes(excluded)]
     return Evidence(
         metric=columns.metric,
         variables=columns.variables,
         x=x,
         y=y,
-        weight=_weight(read, rows),
+        weight=_weight(read, rows, times),
         cluster=(cluster := _clusters(read, rows)),
         stratum=_strata(x, cluster),
         label=rows + 1,
         excluded=tuple(excluded),
         notes=tuple(notes),
+        score=None if score is None else score[rows],
     )
 
 
@@ -177,6 +187,7 @@ class _Read:
 
 def _read(path: Path, columns: Columns) -> _Read:
     outcome = {columns.metric: name} if (name := columns.loss or columns.error) else {}
+    outcome |= {"score": columns.score} if columns.score else {}
     weight = {"weight": columns.weight} if columns.weight else {}
     names = columns.sizes | outcome | weight
     labels = {k: name for k in ("seed", "group") if (name := getattr(columns, k))}
@@ -187,7 +198,7 @@ def _read(path: Path, columns: Columns) -> _Read:
             numbers.add(block[names[key]])
         for key, name in labels.items():
             hashes[key].append(_hashes(block[name]))
-    whole = {k: np.concatenate(parts) if parts else np.zeros(0, np.int64) for k, parts in hashes.items()}
+    whole = {k: np.concatenate(hashes.pop(k) or [np.zeros(0, np.int64)]) for k in labels}
     return _Read(
         numbers={k: numbers.values() for k, numbers in found.items()},
         labels={k: _by_appearance(values) for k, values in whole.items()},
@@ -204,8 +215,11 @@ def _hashes(cells: Sequence[object] | NDArray[np.generic]) -> Ints:
 
 def _by_appearance(labels: Ints) -> Ints:
     """Labels numbered from 0 as they first appear: hashes differ from one process to the next, and results must not."""
-    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
-    return np.asarray(np.argsort(np.argsort(first))[inverse])
+    known = np.unique(labels)
+    place = np.searchsorted(known, labels)
+    first = np.empty(len(known), dtype=np.int64)
+    first[place[::-1]] = np.arange(len(labels) - 1, -1, -1)  # the last of these stays: where a label is first met
+    return np.asarray(np.argsort(np.argsort(first))[place])
 
 
 def _positive(values: Array) -> NDArray[np.bool_]:
@@ -216,6 +230,8 @@ def _usable(path: Path, columns: Columns, read: _Read) -> tuple[Ints, list[Exclu
     """Rows, numbered from 0, that have all they need, and why the others do not."""
     good, excluded = np.ones(len(read.numbers[columns.metric]), dtype=bool), []
     for key, values in read.numbers.items():
+        if key == "score":  # a run without one still has its loss
+            continue
         named = key if read.names[key] == key else f"{key} ({read.names[key]})"
         bad = good & ~_positive(values)
         if bad.any():
@@ -236,6 +252,39 @@ def _usable(path: Path, columns: Columns, read: _Read) -> tuple[Ints, list[Exclu
 
 def _excluded(reason: str, rows: Ints) -> Exclusion:
     return Exclusion(reason, len(rows), tuple(int(r) + 1 for r in rows[:10]))
+
+
+def _repeats(values: Sequence[Array | Ints], rows: Ints) -> Ints:
+    """Which of the rows equal an earlier one. Places among them, in order."""
+    mixed = np.zeros(len(rows), dtype=np.uint64)
+    for value in values:
+        # Equal rows have equal sums of products, and few others have: those are compared in full.
+        mixed ^= mixed >> np.uint64(29)
+        mixed *= ODD
+        mixed += value[rows].view(np.uint64)
+    mixed *= ODD
+    ordered = np.sort(mixed)
+    twice = ordered[1:][ordered[1:] == ordered[:-1]]
+    if not len(twice):
+        return np.zeros(0, dtype=np.int64)
+    suspects = np.flatnonzero(np.isin(mixed, twice))
+    order, alike = _order(values, rows[suspects])
+    return np.sort(suspects[order[1:][alike]])
+
+
+def _drawn(columns: Columns, read: _Read, rows: Ints) -> tuple[Ints, Array, list[str]]:
+    """The rows that are used when there are very many, how many each stands for, and a note about it."""
+    if len(rows) <= MOST_EVIDENCE:
+        return rows, np.ones(len(rows)), []
+    scale = np.zeros(len(rows))
+    for v in columns.sizes:
+        scale += np.log(read.numbers[v][rows])
+    picked, times = sample(scale, MOST_EVIDENCE)
+    note = (
+        f"{len(picked):,} of {len(rows):,} rows were drawn, fewer where sizes are crowded, and weigh as much as all of "
+        "them; intervals are those of the rows drawn"
+    )
+    return rows[picked], times, [note]
 
 
 def _order(values: Sequence[Array | Ints], rows: Ints) -> tuple[Ints, NDArray[np.bool_]]:
@@ -299,14 +348,39 @@ def _outcome_notes(columns: Columns, y: Array) -> list[str]:
     return []
 
 
+def _scores(path: str | PathLike[str], read: _Read) -> Array | None:
+    """Scores by row, NaN where there is none.
+
+    Raises:
+        DataError: a score is outside [0, 1], or there is none at all.
+    """
+    if "score" not in read.numbers:
+        return None
+    score, name = read.numbers["score"], read.names["score"]
+    outside = np.flatnonzero((score < 0) | (score > 1))
+    if len(outside):
+        raise DataError(
+            f"row {outside[0] + 1:,} of {path} has a score ({name}) of {score[outside[0]]:g}, which is no share",
+            hint="write scores from 0 to 1, or with % behind them",
+        )
+    if not np.isfinite(score).any():
+        odd = f", such as {read.strange['score'][0]!r}" if any(read.strange["score"]) else ""
+        raise DataError(f"no row of {path} has a score ({name}){odd}", hint="leave it out, or name another column")
+    return score
+
+
+def _score_notes(score: Array | None, rows: Ints) -> list[str]:
+    if score is None or not (without := int((~np.isfinite(score[rows])).sum())):
+        return []
+    return [f"{without:,} of {len(rows):,} runs have no score: they speak for the law and not for the link"]
+
+
 def _row_notes(excluded: Sequence[Exclusion]) -> list[str]:
     return ["rows are numbered from the first below the header"] if excluded else []
 
 
-def _weight(read: _Read, rows: Ints) -> Array:
-    if "weight" not in read.numbers:
-        return np.ones(len(rows))
-    weight = read.numbers["weight"][rows]
+def _weight(read: _Read, rows: Ints, times: Array) -> Array:
+    weight = read.numbers["weight"][rows] * times if "weight" in read.numbers else times
     return np.asarray(weight / weight.mean())
 
 

@@ -110,9 +110,10 @@ class Numbers:
             DataError: two units are mixed.
         """
         values = np.concatenate(self._values) if self._values else np.zeros(0)
+        sizes, self._values = [len(v) for v in self._values], [values]
         if any(s is not None for s in self._suffixes):
-            pairs = zip(self._suffixes, self._values, strict=True)
-            suffixes = [np.zeros(len(v), np.uint8) if s is None else s for s, v in pairs]
+            pairs = zip(self._suffixes, sizes, strict=True)
+            suffixes = [np.zeros(size, np.uint8) if s is None else s for s, size in pairs]
             self._check_units(values, np.concatenate(suffixes))
         return values
 

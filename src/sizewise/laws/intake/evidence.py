@@ -17,6 +17,11 @@ Ints = NDArray[np.int64]
 MOST_ROWS = 5_000
 """Forms compete on at most this many rows; the winner is fitted to all of them."""
 
+MOST_EVIDENCE = 1_000_000
+"""A law is fitted to at most this many rows."""
+
+BINS = 64
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -29,6 +34,7 @@ class Evidence:
         cluster: rows of one cluster share their luck (checkpoints of one run), so they are resampled together.
         stratum: clusters are resampled within strata: repeats of one setting are, since the settings were chosen.
         label: the row number in the user's table, from 1.
+        score: (rows,) accuracies or errors in [0, 1] that go with y, NaN where a run has none; None without any.
         excluded: what was left out, and why.
         notes: how the columns were read.
     """
@@ -44,6 +50,7 @@ class Evidence:
     excluded: tuple[Exclusion, ...] = ()
     notes: tuple[str, ...] = ()
     subject: str = field(default="runs")
+    score: Array | None = None
 
     @classmethod
     def of_runs(cls, runs: Sequence[Run], metric: str) -> Evidence:
@@ -108,6 +115,7 @@ class Evidence:
             cluster=self.cluster[rows],
             stratum=self.stratum[rows],
             label=self.label[rows],
+            score=None if self.score is None else self.score[rows],
         )
 
     def without(self, rows: Ints, reason: str) -> Evidence:
@@ -117,12 +125,42 @@ class Evidence:
         left_out = Exclusion(reason, len(rows), tuple(int(r) + 1 for r in rows[:10]))
         return replace(self, excluded=(*self.excluded, left_out))
 
-    def thinned(self) -> Evidence:
-        """A fixed random sample of the rows, when there are very many."""
-        if len(self.x) <= MOST_ROWS:
+    def thinned(self, most: int = MOST_ROWS) -> Evidence:
+        """A sample of the rows that stands for all of them, when there are more; see `sample`."""
+        if len(self.x) <= most:
             return self
-        rows = np.sort(np.random.default_rng(0).choice(len(self.x), MOST_ROWS, replace=False))
-        return self.take(rows)
+        rows, times = sample(self.scale, most)
+        weight = self.weight[rows] * times
+        return replace(self.take(rows), weight=weight / weight.mean())
+
+
+def sample(scale: Array, most: int) -> tuple[Ints, Array]:
+    """At most so many rows, and how many rows each of them stands for.
+
+    Rows are drawn at random, but always the same, from bins of their scale. Full bins are thinned and thin ones are
+    kept whole, so that the few largest runs, which a law needs most, are never lost among many small ones.
+
+    Args:
+        scale: how large each row's run is, (rows,), as a logarithm.
+    """
+    span = max(float(np.ptp(scale)), 1e-12)
+    bins = np.minimum((BINS / span * (scale - scale.min())).astype(np.int8), BINS - 1)
+    counts = np.bincount(bins, minlength=BINS)
+    limit = _level(counts, most)
+    order = np.argsort(np.random.default_rng(0).random(len(bins), dtype=np.float32) + bins)
+    first = np.cumsum(counts) - counts
+    kept = np.minimum(counts, limit)
+    rows = np.sort(np.concatenate([order[a : a + k] for a, k in zip(first, kept, strict=True)]))
+    return rows, (counts / np.maximum(kept, 1))[bins[rows]]
+
+
+def _level(counts: Ints, most: int) -> int:
+    """The largest number that, as a limit to each of the counts, leaves no more than `most` together."""
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if np.minimum(counts, middle).sum() <= most else (low, middle - 1)
+    return low
 
 
 def _sized(variables: tuple[str, ...]) -> int:
