@@ -8,8 +8,6 @@ voxels on the longest side, the first one halves it too. Convolutions start from
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from torch import Tensor, nn
 
 from sizewise.families.family import refuse
@@ -24,13 +22,17 @@ HALVED_AT_ONCE = 48
 MOST_HALVINGS = 4
 
 
-def strides(sides: Sequence[int]) -> list[tuple[int, ...]]:
-    """Stride of each convolution along (depth, height, width) for volumes of these sides, in voxels."""
-    found, sides = [(1, 1, 1)] if max(sides) < HALVED_AT_ONCE else [], list(sides)
-    while max(sides) >= HALVED and len(found) <= MOST_HALVINGS:
-        found.append(tuple(2 if side >= HALVED else 1 for side in sides))
-        sides = [-(-side // stride) for side, stride in zip(sides, found[-1], strict=True)]
+def strides(depth: int, height: int, width: int) -> list[tuple[int, int, int]]:
+    """Stride of each convolution along the three sides of a volume, given in voxels."""
+    found = [(1, 1, 1)] if max(depth, height, width) < HALVED_AT_ONCE else []
+    while max(depth, height, width) >= HALVED and len(found) <= MOST_HALVINGS:
+        found.append((_stride(depth), _stride(height), _stride(width)))
+        depth, height, width = (-(-a // b) for a, b in zip((depth, height, width), found[-1], strict=True))
     return found
+
+
+def _stride(side: int) -> int:
+    return 2 if side >= HALVED else 1
 
 
 class Cnn3d(nn.Module):
@@ -40,7 +42,7 @@ class Cnn3d(nn.Module):
         super().__init__()
         channels, *sides = input_shape
         layers: list[nn.Module] = []
-        for number, stride in enumerate(strides(sides)):
+        for number, stride in enumerate(strides(*sides)):
             inputs, channels = channels, width * 2**number
             convolution = nn.Conv3d(inputs, channels, 3, stride, padding=1, bias=False)
             nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")

@@ -11,6 +11,8 @@ branch from 0, so that every block begins as its shortcut (Goyal et al. 2017, ar
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 from sizewise.families.family import refuse
@@ -33,11 +35,12 @@ def stages(side: int) -> int:
     return count
 
 
-def convolution(inputs: int, outputs: int, size: int = 3, stride: int = 1) -> nn.Sequential:
-    """A convolution and its batch normalisation (Ioffe & Szegedy 2015, arXiv:1502.03167)."""
-    layer = nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, bias=False)
+def convolution(inputs: int, outputs: int, size: int = 3, stride: int = 1, *, scale: float = 1.0) -> nn.Sequential:
+    """A convolution and its batch normalisation (Ioffe & Szegedy 2015, arXiv:1502.03167), which starts at `scale`."""
+    layer, norm = nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, bias=False), nn.BatchNorm2d(outputs)
     nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-    return nn.Sequential(layer, nn.BatchNorm2d(outputs))
+    nn.init.constant_(norm.weight, scale)
+    return nn.Sequential(layer, norm)
 
 
 class Block(nn.Module):
@@ -45,10 +48,9 @@ class Block(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
-        self.first, self.second = convolution(inputs, outputs, stride=stride), convolution(outputs, outputs)
+        self.first, self.second = convolution(inputs, outputs, stride=stride), convolution(outputs, outputs, scale=0.0)
         self.shortcut = nn.Identity() if inputs == outputs else convolution(inputs, outputs, 1, stride)
         self.activation = nn.ReLU()
-        nn.init.zeros_(self.second[1].weight)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         branch = self.second(self.activation(self.first(x_BCHW)))
@@ -66,8 +68,7 @@ class ResNet(nn.Module):
         stem = [*convolution(channels, width, stride=2 if side >= HALVED_BY_STEM else 1), nn.ReLU()]
         self.stem = nn.Sequential(*stem, *([nn.MaxPool2d(2)] if side >= HALVED_TWICE else []))
         widths = [width, *(width * 2**stage for stage in range(stages(side)))]
-        pairs = zip(widths, widths[1:], strict=False)
-        self.blocks = nn.Sequential(*(Block(a, b, stride=1 if a == b else 2) for a, b in pairs))
+        self.blocks = nn.Sequential(*(Block(a, b, stride=1 if a == b else 2) for a, b in pairwise(widths)))
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.head = nn.Linear(widths[-1], outputs)
 
