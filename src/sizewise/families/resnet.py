@@ -3,7 +3,7 @@
 The image's shorter side decides the rest, so that both networks of that paper come out, with one block a stage. The
 stem is a 3×3 convolution; from 64 pixels it halves the image, from 128 a max-pool halves it once more. Each further
 stage halves it again, as long as 7 pixels are left: an image of 28 or 32 has three stages, one of 224 four, ending at
-7×7 to 8×8. At width 16 on 32×32×3 it is the ResNet-8 of MLPerf Tiny (Banbury et al. 2021, arXiv:2106.07597).
+7×7 to 8×8. At width 16 on 32×32×3 it has the layers of MLPerf Tiny's ResNet-8 (Banbury et al. 2021, arXiv:2106.07597).
 
 Convolutions start from Kaiming's normal scheme (He et al. 2015, arXiv:1502.01852), and the last normalisation of each
 branch from 0, so that every block begins as its shortcut (Goyal et al. 2017, arXiv:1706.02677, section 5.1).
