@@ -191,8 +191,8 @@ def _all_series(file: _File) -> tuple[dict[str, NDArray[Any]], bool]:
 
 def _lengths(x: NDArray[np.float32]) -> NDArray[np.intp]:
     """Steps of each series up to the last one that has a number in any channel, shape (n,)."""
-    there: NDArray[np.bool_] = ~np.asarray(np.isnan(x).all(axis=2))
-    return np.where(there.any(axis=1), there.shape[1] - there[:, ::-1].argmax(axis=1), 0)
+    there = ~np.isnan(x).all(axis=2)
+    return np.asarray((there * np.arange(1, x.shape[1] + 1)).max(axis=1, initial=0))
 
 
 def _problem(file: _File) -> Problem:

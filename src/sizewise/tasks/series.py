@@ -24,6 +24,7 @@ PARTS = {"train": 0, "val": 1, "valid": 1, "validation": 1, "test": 2}
 """What the column `split` may hold."""
 
 VALIDATION_SHARE, TEST_SHARE = 0.15, 0.15
+LARGEST = float(np.finfo(np.float32).max)
 WHOLE, NUMBERED = re.compile(r"[+-]?\d+"), re.compile(r"(.*?)[._ ]?(\d+)")
 
 
@@ -215,7 +216,7 @@ def _number(table: _Table, line: int, row: tuple[str, ...], column: int) -> floa
         value = float(row[column])
     except ValueError:
         value = float("nan")
-    if not abs(value) <= np.finfo(np.float32).max:
+    if not abs(value) <= LARGEST:
         what = f"{row[column]!r} is no number" if row[column] else "the cell is empty"
         raise DataError(
             f"{table.where(line, column)}: {what}", hint="fill it in, or leave out the row, sample or column"
