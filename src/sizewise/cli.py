@@ -626,12 +626,21 @@ def _workspace(options: argparse.Namespace, listener: Listener) -> Workspace:
     if (given / "study.toml").is_file():
         root, base = Path(options.out or given), config.read(given / "study.toml")
         if not overrides and root == given:
-            return Workspace.open(root, listener)
+            return _noted(Workspace.open(root, listener))
     elif given.suffix == ".toml":
         root, base = Path(options.out or Path("runs") / given.stem), config.read(given)
     else:
         root, base = Path(options.out or Path("runs") / _name(options.study)), config.Study(task=options.study)
-    return Workspace.create(_changed(base, overrides), root, listener)
+    return _noted(Workspace.create(_changed(base, overrides), root, listener))
+
+
+def _noted(space: Workspace) -> Workspace:
+    """The same, when the user was told what its data leaves out."""
+    from sizewise import console
+
+    for line in console.left_out(space.task.skipped):
+        print(f"note: {line}", file=sys.stderr)
+    return space
 
 
 def _overrides(options: argparse.Namespace) -> dict[str, Any]:

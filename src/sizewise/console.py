@@ -214,6 +214,12 @@ def _left_out(law: Law) -> list[str]:
     return lines + [f"outliers: {_rows(e)}: {e.reason}" for e in law.outliers]
 
 
+def left_out(skipped: Sequence[Exclusion]) -> list[str]:
+    """What a task's data leaves out, one sentence a reason."""
+    rows = [f" ({_rows(e)})" if e.rows else "" for e in skipped]
+    return [f"left out of the data: {e.count:,} {e.reason}{which}" for e, which in zip(skipped, rows, strict=True)]
+
+
 def _rows(e: Exclusion) -> str:
     more = f" and {e.count - len(e.rows):,} more" if e.count > len(e.rows) else ""
     return f"row{'s' if e.count > 1 else ''} {', '.join(f'{row:,}' for row in e.rows)}{more}"

@@ -346,12 +346,18 @@ def _restore(state: State, path: Path) -> None:
     state.module.load_state_dict(groups["module"])
     state.best = groups["best"] or None
     slots: dict[int, dict[str, Tensor]] = {}
+    parameters = list(state.module.parameters())
     for name, tensor in groups["optimizer"].items():
         index, _, slot = name.partition(".")
-        slots.setdefault(int(index), {})[slot] = tensor
+        slots.setdefault(int(index), {})[slot] = _laid_out(tensor, parameters[int(index)])
     state.optimizer.load_state_dict(state.optimizer.state_dict() | {"state": slots})
     state.epoch, state.seconds = meta["epoch"], meta["seconds"]
     state.curve = tuple(Point(**point) for point in meta["curve"])
+
+
+def _laid_out(slot: Tensor, parameter: Tensor) -> Tensor:
+    """An optimizer's values in the memory layout of their weights: fused optimizers walk both as if they had one."""
+    return torch.empty_like(parameter).copy_(slot) if slot.shape == parameter.shape else slot
 
 
 def _slots(optimizer: torch.optim.Optimizer) -> Iterator[tuple[int, str, Tensor]]:

@@ -292,7 +292,10 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True)
 class Exclusion:
-    """Rows that a fit left out, and why. `rows` names the first ten, numbered from 1."""
+    """Rows of a table, or parts of a task's data, that were left out, and why.
+
+    `rows` names the first ten, numbered from 1; it is empty where what was left out has no numbers.
+    """
 
     reason: str
     count: int

@@ -69,7 +69,6 @@ def test_an_empty_split(tmp_path: Path, key: str) -> None:
 @pytest.mark.parametrize(
     ("y", "words"),
     [
-        (np.where(Y == 1, 0.5, 0), "the label 0.5 at position 1"),
         (np.where(Y == 1, np.nan, 0), "the label nan at position 1"),
         (np.where(Y == 1, np.inf, 0), "the label inf at position 1"),
         (np.where(Y == 1, 2**64 - 1, 0).astype(np.uint64), "the label 18446744073709551615 at position 1"),

@@ -10,6 +10,7 @@ from sizewise.recipe import REFERENCE_WIDTH
 from sizewise.records import (
     Choice,
     Compression,
+    Exclusion,
     Export,
     Finding,
     Law,
@@ -35,6 +36,7 @@ class Page:
         runs: every finished run, the sweep's and all others.
         sweep: keys of the sweep's own trials.
         command: what reproduces the study.
+        skipped: what was left out of the data.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Page:
     command: str
     environment: Mapping[str, str]
     recipe: Recipe
+    skipped: Sequence[Exclusion] = ()
 
     @property
     def sizes(self) -> dict[int, list[Run]]:

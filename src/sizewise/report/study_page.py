@@ -41,4 +41,5 @@ def collect(space: Workspace) -> Page:
         command=f"sizewise run {root / 'study.toml'} --out {root}",
         environment=space.found("environment.json", dict[str, str], {}),
         recipe=space.study.recipe,
+        skipped=task.skipped,
     )

@@ -1,19 +1,25 @@
-"""Arrays in an .npz file."""
+"""Arrays in an .npz file: images, volumes or series, with classes or numbers to learn."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sizewise import padding
 from sizewise.errors import DataError
-from sizewise.records import Reading
+from sizewise.records import Problem, Reading, Signature
 from sizewise.tasks.splits import hold_out, in_three
 from sizewise.tasks.task import Split, Task, check_classes, check_examples, make_task
 
+Arrays = Mapping[str, NDArray[Any]]
+
 VALIDATION_SHARE, TEST_SHARE = 0.15, 0.15
+WHOLE = {"": ("x", "y")}
 KEYS = (
     {"train": ("x_train", "y_train"), "validation": ("x_val", "y_val"), "test": ("x_test", "y_test")},
     {
@@ -28,43 +34,86 @@ CHANNELS = (1, 3, 4)
 LABEL_LIMIT = 2.0**53
 """Labels beyond are not exact in every number format that holds them."""
 
+AXES = {"image": (3, 4), "volume": (4, 5), "series": (3,)}
+"""How many axes the samples of each layout may have, that of the samples included."""
+
 
 def load(path: Path, reading: Reading) -> Task:
-    """Images and labels from an .npz file, undivided (`x`, `y`) or divided.
+    """Samples and targets from an .npz file, undivided (`x`, `y`) or divided.
 
     Keys are `x` and `y`; or `x_train`, `y_train`, `x_test`, `y_test` and perhaps `x_val`, `y_val`; or MedMNIST's.
-    Images are (n, height, width), (n, height, width, channels) or (n, channels, height, width); with four axes the
-    channels are the last one if it has 1, 3 or 4 entries, else the second. Labels are integers, (n,) or (n, 1),
-    numbered from 0 without gaps. An optional `classes` names them.
+
+    What samples are, an entry `layout` says: "image", "volume" or "series". Without it,
+
+    - three axes are grey images (n, height, width);
+    - four are images (n, height, width, channels) or (n, channels, height, width), or, with all three sides equal as in
+      MedMNIST's, volumes (n, depth, height, width);
+    - five are volumes (n, depth, height, width, channels) or (n, channels, depth, height, width);
+    - series (n, steps, channels) are never guessed. NaN at the end of one makes it shorter.
+
+    Channels are the last axis if it has 1, 3 or 4 entries, else the second. Targets are classes if they are whole
+    numbers, (n,) or (n, 1), numbered from 0 without gaps; an optional `classes` names them. Other numbers, and several
+    a sample, (n, numbers), are learned as numbers.
 
     Raises:
-        DataError: no such file, none of these keys, pickled objects, or labels and images that do not fit.
+        DataError: no such file, none of these keys, pickled objects, or samples and targets that do not fit.
     """
     arrays = _read(path)
-    if {"x", "y"} <= arrays.keys():
-        everything = _split(arrays, "x", "y", path)
-        classes = _classes(arrays, everything.y, path)
-        check_classes(str(path), everything.y, classes)
-        splits = in_three(everything, VALIDATION_SHARE, TEST_SHARE, classes=classes)
-        return make_task(path.stem, str(path), classes, *splits)
-    for keys in KEYS:
-        if {*keys["train"], *keys["test"]} <= arrays.keys():
-            return _divided(arrays, keys, path)
+    for keys in (WHOLE, *KEYS):
+        present = {name: pair for name, pair in keys.items() if name != "validation" or arrays.keys() & set(pair)}
+        if all(key in arrays for name, pair in present.items() if name != "validation" for key in pair):
+            return _task(_File(path, arrays, present))
     raise DataError(
         f"{path} has the keys {', '.join(sorted(arrays)) or 'none'}",
         hint="name the arrays x and y, or x_train, y_train, x_val, y_val, x_test, y_test",
     )
 
 
-def _divided(arrays: dict[str, NDArray[Any]], keys: dict[str, tuple[str, str]], path: Path) -> Task:
-    train, test = _split(arrays, *keys["train"], path), _split(arrays, *keys["test"], path)
-    classes = _classes(arrays, train.y, path)
-    if arrays.keys() & set(keys["validation"]):
-        validation = _split(arrays, *keys["validation"], path)
-    else:
-        check_classes(f"{path}, {keys['train'][1]}", train.y, classes)
-        train, validation = hold_out(train, VALIDATION_SHARE, classes=classes)
-    return make_task(path.stem, str(path), classes, train, validation, test)
+@dataclass(frozen=True)
+class _File:
+    """The arrays of a file, and which of them are the samples and targets of each split."""
+
+    path: Path
+    arrays: Arrays
+    keys: Mapping[str, tuple[str, str]]
+
+    def __post_init__(self) -> None:
+        for x, y in self.keys.values():
+            for key in (x, y):
+                if key not in self.arrays:
+                    raise DataError(
+                        f"{self.path} has no {key}, only its partner", hint=f"give both {x} and {y}, or neither"
+                    )
+
+    def where(self, split: str) -> str:
+        return f"{self.path}, {' and '.join(self.keys[split])}"
+
+
+def _task(file: _File) -> Task:
+    problem = _problem(file)
+    series = _layout(file) == "series"
+    samples, dynamic = _all_series(file) if series else (_all_images(file), False)
+    splits = {name: Split(x, _targets(file, name, problem)) for name, x in samples.items()}
+    for name, split in splits.items():  # here, where positions are those in the user's file
+        check_examples(file.where(name), split.x, split.y)
+    first = next(iter(splits.values()))
+    classes = _classes(file.arrays, first.y, file.path) if problem == "classification" else ()
+    outputs = len(classes) or first.y.shape[1]
+    signature = Signature(problem, tuple(first.x.shape[1:]), outputs, dynamic=dynamic)
+    divided = _divided(file, splits, classes)
+    return make_task(file.path.stem, str(file.path), classes, *divided, signature=signature)
+
+
+def _divided(file: _File, splits: dict[str, Split], classes: tuple[str, ...]) -> tuple[Split, Split, Split]:
+    """Training, validation and test splits."""
+    if "validation" in splits:
+        return splits["train"], splits["validation"], splits["test"]
+    name, first = next(iter(splits.items()))
+    if classes:
+        check_classes(f"{file.path}, {file.keys[name][1]}" if name else str(file.path), first.y, classes)
+    if not name:
+        return in_three(first, VALIDATION_SHARE, TEST_SHARE, classes=classes)
+    return *hold_out(first, VALIDATION_SHARE, classes=classes), splits["test"]
 
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:
@@ -82,29 +131,98 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
     return {name: entry for name, entry in entries.items() if isinstance(entry, np.ndarray)}
 
 
-def _split(arrays: dict[str, NDArray[Any]], x: str, y: str, path: Path) -> Split:
-    for key in (x, y):
-        if key not in arrays:
-            raise DataError(f"{path} has no {key}, only its partner", hint=f"give both {x} and {y}, or neither")
-    split = Split(_images(arrays[x], x, path), _labels(arrays[y], y, path))
-    check_examples(f"{path}, {x} and {y}", split.x, split.y)  # here, where positions are those in the user's file
-    return split
+def _layout(file: _File) -> str:
+    """What a sample is: "image", "volume" or "series"."""
+    key = next(iter(file.keys.values()))[0]
+    x = file.arrays[key]
+    if "layout" in file.arrays:
+        said = str(file.arrays["layout"])
+        if said not in AXES:
+            raise DataError(f"layout in {file.path} is {said!r}", hint=f"give one of {', '.join(AXES)}")
+    else:
+        said = "volume" if x.ndim == 5 or (x.ndim == 4 and len(set(x.shape[1:])) == 1) else "image"
+    for key, _ in file.keys.values():
+        x = file.arrays[key]
+        if x.dtype.kind not in "uif" or x.ndim not in AXES[said]:
+            raise DataError(
+                f"{key} in {file.path} is {x.dtype} of shape {x.shape}",
+                hint="give numbers: images (n, height, width) or with channels, volumes (n, depth, height, width) or "
+                'with channels, or, with an entry layout="series", series (n, steps, channels)',
+            )
+    return said
 
 
-def _images(x: NDArray[Any], key: str, path: Path) -> NDArray[Any]:
-    if x.dtype.kind not in "uif" or x.ndim not in (3, 4):
-        raise DataError(
-            f"{key} in {path} is {x.dtype} of shape {x.shape}",
-            hint="images are numbers of shape (n, height, width), (n, height, width, channels) or channels first",
-        )
-    if x.ndim == 3:
+def _all_images(file: _File) -> dict[str, NDArray[Any]]:
+    """Images or volumes of every split, channels first, in uint8 or float32."""
+    most = max(AXES[_layout(file)])
+    return {name: _channels_first(file.arrays[x], most) for name, (x, _) in file.keys.items()}
+
+
+def _channels_first(x: NDArray[Any], axes: int) -> NDArray[Any]:
+    if x.ndim < axes:
         x = x[:, None]
-    elif x.shape[3] in CHANNELS:
-        x = x.transpose(0, 3, 1, 2)
-    if x.dtype == np.uint8:
-        return np.ascontiguousarray(x)
+    elif x.shape[-1] in CHANNELS:
+        x = np.moveaxis(x, -1, 1)
+    return np.ascontiguousarray(x if x.dtype == np.uint8 else _float32(x))
+
+
+def _float32(x: NDArray[Any]) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused with its position
-        return np.ascontiguousarray(x.astype(np.float32))
+        return x.astype(np.float32)
+
+
+def _all_series(file: _File) -> tuple[dict[str, NDArray[Any]], bool]:
+    """Series of every split in one number of steps, and whether they differ in length and are therefore padded."""
+    series = {name: _float32(file.arrays[x]) for name, (x, _) in file.keys.items()}
+    lengths = {name: _lengths(x) for name, x in series.items()}
+    for name, x in series.items():
+        if not x.size or not lengths[name].all():
+            empty = f"sample {int(lengths[name].argmin())} is NaN from its first step on" if x.size else "empty"
+            raise DataError(f"{file.where(name)}: {empty}", hint="give every series at least one step of numbers")
+    if len({n for found in lengths.values() for n in found.tolist()}) == 1:
+        return series, False
+    steps = max(int(found.max()) for found in lengths.values())
+    padded = {
+        name: padding.pad([row[:n] for row, n in zip(x, lengths[name], strict=True)], steps)
+        for name, x in series.items()
+    }
+    return padded, True
+
+
+def _lengths(x: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Steps of each series up to the last one that has a number in any channel, shape (n,)."""
+    there = ~np.isnan(x).all(axis=2)
+    return np.asarray((there * np.arange(1, x.shape[1] + 1)).max(axis=1, initial=0))
+
+
+def _problem(file: _File) -> Problem:
+    """Regression of targets that are several numbers a sample, or not all whole."""
+    for _, key in file.keys.values():
+        y = file.arrays[key]
+        if y.dtype.kind == "f":
+            finite = y[np.isfinite(y)]
+            if (finite != np.floor(finite)).any():
+                return "regression"
+        if y.ndim == 2 and y.shape[1] > 1 and y.dtype.kind in "uif" and not _one_hot(y):
+            return "regression"
+    return "classification"
+
+
+def _one_hot(y: NDArray[Any]) -> bool:
+    return bool(((y == 0) | (y == 1)).all() and (y.sum(axis=1) == 1).all())
+
+
+def _targets(file: _File, split: str, problem: Problem) -> NDArray[Any]:
+    key = file.keys[split][1]
+    y = file.arrays[key]
+    if problem == "classification":
+        return _labels(y, key, file.path)
+    if y.dtype.kind not in "uif" or y.ndim not in (1, 2):
+        raise DataError(
+            f"{key} in {file.path} is {y.dtype} of shape {y.shape}",
+            hint="targets are numbers of shape (n,) or (n, numbers)",
+        )
+    return _float32(y.reshape(len(y), -1))
 
 
 def _labels(y: NDArray[Any], key: str, path: Path) -> NDArray[np.int64]:
@@ -118,7 +236,7 @@ def _labels(y: NDArray[Any], key: str, path: Path) -> NDArray[np.int64]:
     return flat.astype(np.int64)
 
 
-def _classes(arrays: dict[str, NDArray[Any]], y: NDArray[np.int64], path: Path) -> tuple[str, ...]:
+def _classes(arrays: Arrays, y: NDArray[np.int64], path: Path) -> tuple[str, ...]:
     """The file's own class names, or the labels, which must then be numbered without gaps."""
     if "classes" in arrays:
         names = arrays["classes"]

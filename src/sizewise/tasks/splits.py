@@ -15,6 +15,7 @@ def hold_out(split: Split, share: float, *, classes: tuple[str, ...], fewest: in
     """Part `share` of a split off, every class in proportion.
 
     Args:
+        classes: names by label; () where targets are no classes, and then any examples are parted off.
         fewest: examples of each class that are needed, so that every part gets one.
 
     Returns:
@@ -25,6 +26,8 @@ def hold_out(split: Split, share: float, *, classes: tuple[str, ...], fewest: in
     """
     from sklearn.model_selection import train_test_split
 
+    if not classes:
+        return _any(split, share, fewest)
     counts = np.bincount(split.y, minlength=len(classes))
     scarce = int(counts.argmin())
     if counts[scarce] < fewest:
@@ -43,6 +46,16 @@ def in_three(split: Split, validation: float, test: float, *, classes: tuple[str
     rest, test_split = hold_out(split, test, classes=classes, fewest=3)
     train, validation_split = hold_out(rest, validation / (1 - test), classes=classes)
     return train, validation_split, test_split
+
+
+def _any(split: Split, share: float, fewest: int) -> tuple[Split, Split]:
+    """Part `share` of a split off, at random."""
+    if len(split) < fewest:
+        raise DataError(
+            f"there are {len(split)} examples; splitting needs at least {fewest}", hint="give more examples"
+        )
+    order, parted = np.random.default_rng(SEED).permutation(len(split)), max(round(share * len(split)), 1)
+    return split.take(np.sort(order[parted:])), split.take(np.sort(order[:parted]))
 
 
 def _lend(
