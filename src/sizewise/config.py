@@ -142,7 +142,7 @@ def resolve(study: Study, task: Task) -> Study:
             sweep,
             sizes=sweep.sizes or preset.sizes,
             smallest=sweep.smallest or smallest,
-            largest=sweep.largest or largest * preset.growth * scale,
+            largest=sweep.largest or min(largest * preset.growth * scale, families.widest(family)),
             seeds=sweep.seeds or preset.seeds * scale,
         ),
         compress=replace(study.compress, max_drop=study.compress.max_drop or DROP * margin),

@@ -74,7 +74,7 @@ class Signature:
     beginning as a second tensor.
 
     Attributes:
-        problem: decides what comes out; shapes are in `output_shape`.
+        problem: decides what comes out; shapes are in `families.output_shape`.
         input_shape: of one sample: (channels, height, width) of an image, (channels, depth, height, width) of a volume,
             (steps, channels) of a series, (tokens,) of a text.
         outputs: classes, numbers or tokens of the target; the blank of CTC, number 0, included.
