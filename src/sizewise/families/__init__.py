@@ -21,15 +21,17 @@ from sizewise.families.family import (
     NAMES,
     Family,
     check_output,
+    first_line,
     ladder_of,
     load,
     output_shape,
+    recipe_of,
     refuse,
     suited,
     widest,
 )
 from sizewise.families.layout import arrange, arrange_module
-from sizewise.families.weights import load_weights, save_weights
+from sizewise.families.weights import complete, distinct, load_weights, save_weights
 
 __all__ = [
     "NAMES",
@@ -38,7 +40,10 @@ __all__ = [
     "arrange",
     "arrange_module",
     "check_output",
+    "complete",
+    "distinct",
     "example",
+    "first_line",
     "flops",
     "ladder_of",
     "load",
@@ -46,6 +51,7 @@ __all__ = [
     "non_embedding",
     "output_shape",
     "parameters",
+    "recipe_of",
     "refuse",
     "save_weights",
     "suited",

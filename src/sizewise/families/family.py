@@ -17,7 +17,7 @@ from torch import nn
 from sizewise.errors import UsageError
 from sizewise.families.count import example, parameters
 from sizewise.families.weights import load_weights
-from sizewise.records import Signature
+from sizewise.records import Recipe, Signature
 
 Builder = Callable[[int, Signature], nn.Module]
 
@@ -141,6 +141,15 @@ def widest(name: str) -> int:
     return KINDS["thin"].largest if name.startswith("thin:") else WIDEST
 
 
+def recipe_of(name: str) -> Recipe:
+    """How a family is trained if the study does not say: as a Keras model was compiled, else as any other."""
+    if name.startswith("keras:"):
+        from sizewise.families import keras
+
+        return keras.recipe(name.partition(":")[2])
+    return Recipe(epochs=0, batch_size=0)
+
+
 def suited(signature: Signature) -> str:
     """The built-in family for a task whose study names none: the first that takes its samples.
 
@@ -241,7 +250,7 @@ def check_output(family: Family, width: int) -> None:
             answer = module(*samples)
     except Exception as error:  # a user's own code fails in its own way
         raise UsageError(
-            f"{family.name} at width {width} cannot take samples of shape {sample}: {_first_line(error)}",
+            f"{family.name} at width {width} cannot take samples of shape {sample}: {first_line(error)}",
             hint="the module must take one batch, as family.signature says: see the guide 'Your own model'",
         ) from error
     wanted = output_shape(family.signature, 2)
@@ -260,7 +269,8 @@ def _agree(got: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
     return len(got) == len(wanted) and all(b in (None, a) for a, b in zip(got, wanted, strict=True))
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error of another library says, for the middle of a sentence."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 

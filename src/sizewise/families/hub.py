@@ -5,8 +5,8 @@ configuration says the proportions: the hidden layer, later stages, depth and he
 at least 2 layers, heads to the nearest smaller number that divides the stream. So BERT has width 96, and width 12 has
 1.5 layers of it, rounded up to 2. Weights start as the library starts them; nothing is downloaded.
 
-Token 0 is padding and is masked. Images are given as pixel values, the patches of an image being an eighth of its
-shorter side where the configuration has a patch size.
+Token 0 is padding and is masked. Images are given as pixel values; their patches are the configuration's, or smaller,
+so that at least eight lie along the shorter side.
 """
 
 from __future__ import annotations
@@ -98,13 +98,12 @@ def configuration(kind: Any, width: int, task: Signature) -> Any:
     """The class's default configuration at a width, for a task."""
     try:
         default = kind()
-        stream = _stream(default)
+        sizes = _sizes(default, UNIT * width, UNIT * width / _stream(default))
     except (AttributeError, TypeError, ValueError) as error:
         raise UsageError(
-            f"{kind.__name__} does not say how wide its model is: {error}",
+            f"{kind.__name__} is not wide in one number, or says so in a way of its own: {error}",
             hint="write a function build(width, task) that makes the model",
         ) from error
-    sizes = _sizes(default, UNIT * width, UNIT * width / stream)
     wanted = sizes | _ends(default, task)
     return kind(**{_own_name(default, name): value for name, value in wanted.items()})
 
@@ -152,11 +151,11 @@ def _ends(default: Any, task: Signature) -> dict[str, Any]:
         ends["num_channels"] = channels
         if hasattr(default, "image_size"):
             ends["image_size"] = height if height == breadth else (height, breadth)
-        if hasattr(default, "patch_size") and hasattr(default, "num_attention_heads"):
-            ends["patch_size"] = max(1, min(height, breadth) // PATCHES)
+        if isinstance(getattr(default, "patch_size", None), int):
+            ends["patch_size"] = max(1, min(default.patch_size, height // PATCHES, breadth // PATCHES))
         return ends
     ends |= {"vocab_size": task.vocabulary, "pad_token_id": 0}
-    ends |= {name: None for name in ("bos_token_id", "eos_token_id") if hasattr(default, name)}
+    ends |= {n: None for n in vars(default) if n.endswith("_token_id") and n != "pad_token_id"}
     if hasattr(default, "max_position_embeddings"):
         ends["max_position_embeddings"] = task.input_shape[0] + 2  # RoBERTa's count from 2
     return ends

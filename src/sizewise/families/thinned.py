@@ -115,7 +115,7 @@ def _whole(target: str, task: Signature) -> nn.Module:
             if callable(reset := getattr(layer, "reset_parameters", None)):
                 reset()
     elif callable(made):
-        made = made(task) if _takes_one(made) else made()
+        made = made(task) if takes_one(made) else made()
     if not isinstance(made, nn.Module):
         raise UsageError(
             f"thin:{target} is a {type(made).__name__}", hint="name a torch.nn.Module, or a function that makes one"
@@ -123,7 +123,8 @@ def _whole(target: str, task: Signature) -> nn.Module:
     return made
 
 
-def _takes_one(function: Callable[..., Any]) -> bool:
+def takes_one(function: Callable[..., Any]) -> bool:
+    """Whether a function must be given an argument."""
     import inspect
 
     return any(p.default is p.empty for p in inspect.signature(function).parameters.values() if p.kind < p.VAR_POSITIONAL)
