@@ -181,7 +181,7 @@ def test_metrics_of_numbers_are_scikit_learns_in_the_users_unit() -> None:
 def test_numbers_that_are_hardly_different_are_the_same_answer() -> None:
     y = NUMBERS.validation.y.astype(float)
     assert NUMBERS.problem.same(y, y + 1e-4 * UNIT).all()
-    assert not NUMBERS.problem.same(y, y + [0.0, 0.1]).any()
+    assert not NUMBERS.problem.same(y, y + np.array([0.0, 0.1])).any()
 
 
 @pytest.fixture(scope="module")

@@ -21,11 +21,20 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["Recipe", "Signature", "Study", "Workspace", "compare"]
+__all__ = ["Recipe", "Signature", "Study", "Workspace", "check_family", "check_task", "compare"]
 
-_HOMES = {"Recipe": "records", "Signature": "records", "Study": "config", "Workspace": "study", "compare": "study"}
+_HOMES = {
+    "Recipe": "records",
+    "Signature": "records",
+    "Study": "config",
+    "Workspace": "study",
+    "check_family": "check",
+    "check_task": "check",
+    "compare": "study",
+}
 
 if TYPE_CHECKING:
+    from sizewise.check import check_family, check_task
     from sizewise.config import Study
     from sizewise.records import Recipe, Signature
     from sizewise.study import Workspace, compare

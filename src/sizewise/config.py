@@ -68,6 +68,11 @@ class Compress:
     max_drop: float = 0.0
 
 
+OPEN = Recipe(epochs=0, batch_size=0)
+"""How a study trains that says nothing of it: epochs and batch are filled in, and what a model was compiled with
+takes the place of the rest."""
+
+
 @dataclass(frozen=True)
 class Study:
     """Everything the user decides.
@@ -86,7 +91,7 @@ class Study:
     family: str = ""
     metric: str = ""
     margin: float = 0.0
-    recipe: Recipe = field(default_factory=lambda: Recipe(epochs=0, batch_size=0))
+    recipe: Recipe = OPEN
     sweep: Sweep = field(default_factory=Sweep)
     budget: Budget = field(default_factory=Budget)
     compress: Compress = field(default_factory=Compress)
@@ -125,7 +130,10 @@ widest model are doubled: small tasks scatter more, and their runs are cheap."""
 
 def resolve(study: Study, task: Task) -> Study:
     """Fill in what the user left open."""
-    preset, sweep, recipe, samples = PRESETS[study.sweep.effort], study.sweep, study.recipe, len(task.train)
+    preset, sweep, samples = PRESETS[study.sweep.effort], study.sweep, len(task.train)
+    recipe, own = study.recipe, families.recipe_of(study.family)
+    if replace(recipe, epochs=0, batch_size=0) == OPEN:
+        recipe = replace(own, epochs=recipe.epochs, batch_size=recipe.batch_size or own.batch_size)
     scale = 2 if samples < SMALL_TASK else 1
     batch = recipe.batch_size or 64 // scale
     low, high = preset.epochs
@@ -142,7 +150,7 @@ def resolve(study: Study, task: Task) -> Study:
             sweep,
             sizes=sweep.sizes or preset.sizes,
             smallest=sweep.smallest or smallest,
-            largest=sweep.largest or largest * preset.growth * scale,
+            largest=sweep.largest or min(largest * preset.growth * scale, families.widest(family)),
             seeds=sweep.seeds or preset.seeds * scale,
         ),
         compress=replace(study.compress, max_drop=study.compress.max_drop or DROP * margin),

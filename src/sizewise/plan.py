@@ -42,8 +42,9 @@ def plan(study: Study, task: Task, store: Store | None = None) -> tuple[Study, P
         BudgetError: no size fits `budget.max_params`, or the time limit is too short for the smallest plan.
     """
     family = families.load(study.family, task.signature)
-    data = Data.of(task)
-    costs = tuple(_cost(family, width, study.recipe, data) for width in _widths(family, study))
+    widths, data = _widths(family, study), Data.of(task)
+    families.check_output(family, widths[0])
+    costs = tuple(_cost(family, width, study.recipe, data) for width in widths)
     return _fit_time(study, costs, lambda smaller, fewer, notes: _assemble(smaller, task, fewer, store, notes))
 
 

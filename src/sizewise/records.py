@@ -74,8 +74,7 @@ class Signature:
     beginning as a second tensor.
 
     Attributes:
-        problem: decides what comes out: one vector a sample in classification and regression, logits at each step in
-            tagging, language modelling, transcription and of a translator's target, a grid in detection.
+        problem: decides what comes out; shapes are in `families.output_shape`.
         input_shape: of one sample: (channels, height, width) of an image, (channels, depth, height, width) of a volume,
             (steps, channels) of a series, (tokens,) of a text.
         outputs: classes, numbers or tokens of the target; the blank of CTC, number 0, included.

@@ -2,6 +2,8 @@
 
 A family is any function `build(width, task) -> torch.nn.Module` whose parameter count grows with `width`; `task` is the
 `Signature` of what goes in and comes out. Built-in ones have a name; a user's own is written `package.module:function`.
+Models that did not come in sizes are named by their kind: `thin:package.module:function` is any module, made thinner,
+`transformers:Class` a class of that library, `keras:package.module:model` a Keras model.
 """
 
 from __future__ import annotations
@@ -15,9 +17,21 @@ from sizewise.families.count import (
     training_bytes,
     training_flops,
 )
-from sizewise.families.family import NAMES, Family, ladder_of, load, refuse, suited
+from sizewise.families.family import (
+    NAMES,
+    Family,
+    check_output,
+    first_line,
+    ladder_of,
+    load,
+    output_shape,
+    recipe_of,
+    refuse,
+    suited,
+    widest,
+)
 from sizewise.families.layout import arrange, arrange_module
-from sizewise.families.weights import load_weights, save_weights
+from sizewise.families.weights import complete, distinct, load_weights, save_weights
 
 __all__ = [
     "NAMES",
@@ -25,16 +39,23 @@ __all__ = [
     "activation_bytes",
     "arrange",
     "arrange_module",
+    "check_output",
+    "complete",
+    "distinct",
     "example",
+    "first_line",
     "flops",
     "ladder_of",
     "load",
     "load_weights",
     "non_embedding",
+    "output_shape",
     "parameters",
+    "recipe_of",
     "refuse",
     "save_weights",
     "suited",
     "training_bytes",
     "training_flops",
+    "widest",
 ]

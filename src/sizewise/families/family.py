@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from sizewise.errors import UsageError
-from sizewise.families.count import parameters
+from sizewise.families.count import example, parameters
 from sizewise.families.weights import load_weights
-from sizewise.records import Signature
+from sizewise.records import Recipe, Signature
 
 Builder = Callable[[int, Signature], nn.Module]
 
@@ -44,7 +47,14 @@ NAMES = {
 }
 """Built-in families; a task whose study names none gets the first that takes it."""
 
-OWN = (2, 32)
+KINDS = {
+    "thin": Entry("sizewise.families.thinned", 4, 32),
+    "transformers": Entry("sizewise.families.hub", 4, 24),
+    "keras": Entry("sizewise.families.keras", 2, 32),
+}
+"""Models that did not come in sizes, named `kind:what`; `builder(what)` of the module makes a family of one."""
+
+OWN = Entry("", 2, 32)
 """Widths of a quick study of a user's own family."""
 
 WIDEST = 1 << 16
@@ -110,7 +120,10 @@ class Family:
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (middle, high) if self.params(middle) <= params else (low, middle)
-        return low if params * params <= self.params(low) * self.params(high) else high
+        width = low if params * params <= self.params(low) * self.params(high) else high
+        while width > 1 and self.params(width - 1) == self.params(width):
+            width -= 1  # a thin module's layers may round to the same channels at two widths: one name for one size
+        return width
 
     def ladder(self, smallest: int, largest: int, sizes: int) -> tuple[int, ...]:
         """At most `sizes` distinct widths, log-spaced in parameters between two parameter counts."""
@@ -121,7 +134,22 @@ class Family:
 
 def ladder_of(name: str) -> tuple[int, int]:
     """Smallest and largest width of a quick study."""
-    return (NAMES[name].smallest, NAMES[name].largest) if name in NAMES else OWN
+    entry = NAMES.get(name) or KINDS.get(name.partition(":")[0], OWN)
+    return entry.smallest, entry.largest
+
+
+def widest(name: str) -> int:
+    """The largest width that there is: a module that is made thinner has no larger one."""
+    return KINDS["thin"].largest if name.startswith("thin:") else WIDEST
+
+
+def recipe_of(name: str) -> Recipe:
+    """How a family is trained if the study does not say: as a Keras model was compiled, else as any other."""
+    if name.startswith("keras:"):
+        from sizewise.families import keras
+
+        return keras.recipe(name.partition(":")[2])
+    return Recipe(epochs=0, batch_size=0)
 
 
 def suited(signature: Signature) -> str:
@@ -148,6 +176,17 @@ def load(name: str, signature: Signature) -> Family:
     Raises:
         UsageError: there is no such family, or it cannot be built for these samples.
     """
+    family = Family(name, _builder(name), signature)
+    family.params(1)  # builds once without storage, so that samples it cannot take are refused here
+    return family
+
+
+def _builder(name: str) -> Builder:
+    kind, _, what = name.partition(":")
+    if kind in KINDS:
+        module = importlib.import_module(KINDS[kind].builder)
+        made: Builder = module.builder(what)
+        return made
     path = NAMES[name].builder if name in NAMES else name
     if ":" not in path:
         near = difflib.get_close_matches(name, NAMES, n=1)
@@ -156,17 +195,85 @@ def load(name: str, signature: Signature) -> Family:
             f"unknown family {name!r}",
             hint=f"{suggestion}built in: {', '.join(NAMES)}; your own is written package.module:function",
         )
-    module, _, function = path.partition(":")
-    try:
-        builder = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
+    found = imported(path)
+    if not callable(found) or isinstance(found, nn.Module):
         raise UsageError(
-            f"family {name!r} cannot be imported: {error}",
+            f"family {name!r} is a {type(found).__name__}, not a function build(width, task)",
+            hint=f"a module of one size comes in sizes as thin:{name}",
+        )
+    builder: Builder = found
+    return builder
+
+
+def imported(path: str) -> Any:
+    """What `package.module:object` names; modules in the current folder are found, as `python -m` finds them.
+
+    Raises:
+        UsageError: it cannot be imported, or there is no such object.
+    """
+    module, _, name = path.partition(":")
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.insert(0, os.getcwd())
+    try:
+        with torch.device("cpu"):  # what a module makes when it is imported is to have values
+            return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(
+            f"{path!r} cannot be imported: {error}",
             hint="write package.module:function, importable from the folder you are in",
         ) from error
-    family = Family(name, builder, signature)
-    family.params(1)  # builds once without storage, so that samples it cannot take are refused here
-    return family
+
+
+def output_shape(signature: Signature, batch: int) -> tuple[int | None, ...] | None:
+    """What a model answers a batch of the longest samples with; None is any number, or any shape at all (boxes)."""
+    steps = {
+        "tagging": signature.input_shape[0],
+        "language modelling": signature.input_shape[0],
+        "transcription": None,
+        "translation": signature.target_steps - 1,
+    }
+    if signature.problem == "detection":
+        return None
+    if signature.problem in steps:
+        return batch, steps[signature.problem], signature.outputs
+    return batch, signature.outputs
+
+
+def check_output(family: Family, width: int) -> None:
+    """Run two made samples through a model: whether it takes them, and answers in the shape that the problem needs.
+
+    Raises:
+        UsageError: it does not, with both shapes.
+    """
+    module, samples, wanted = family.build(width, seed=0).eval(), example(family.signature, 2), None
+    sample = " and ".join(str(tuple(x.shape)) for x in samples)
+    try:
+        with torch.no_grad():
+            answer = module(*samples)
+    except Exception as error:  # a user's own code fails in its own way
+        raise UsageError(
+            f"{family.name} at width {width} cannot take samples of shape {sample}: {first_line(error)}",
+            hint="the module must take one batch, as family.signature says: see the guide 'Your own model'",
+        ) from error
+    wanted = output_shape(family.signature, 2)
+    got = tuple(answer.shape) if isinstance(answer, torch.Tensor) else None
+    if got is None or (wanted and not _agree(got, wanted)):
+        shown = " × ".join("any" if n is None else str(n) for n in wanted or ())
+        raise UsageError(
+            f"{family.name} at width {width} answers samples of shape {sample} with "
+            f"{got if got is not None else 'a ' + type(answer).__name__}, and {family.signature.problem} needs one "
+            f"tensor of {shown}",
+            hint="return logits (numbers, in regression), the last dimension being task.outputs",
+        )
+
+
+def _agree(got: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
+    return len(got) == len(wanted) and all(b in (None, a) for a, b in zip(got, wanted, strict=True))
+
+
+def first_line(error: Exception) -> str:
+    """What an error of another library says, for the middle of a sentence."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def refuse(family: str, signature: Signature, needs: str) -> UsageError:
