@@ -107,13 +107,13 @@ def _bytes(vocabulary: Sequence[str]) -> NDArray[np.int64]:
 def _windows(stream: NDArray[np.int64], size: NDArray[np.int64], steps: int, stride: int) -> Split:
     """Windows of `steps` tokens that start every `stride`, each scored where the one before has ended."""
     x, y = stream[:-1], stream[1:]
-    starts = range(0, max(len(x) - steps, 0) + stride, stride)
-    starts = [start for start in starts if start < len(x) and (start == 0 or start + steps - stride < len(x))]
+    overlap = steps - stride
+    starts = range(0, max(len(x) - overlap, 1), stride)
     targets = []
     for start in starts:
         kept = y[start : start + steps].copy()
         if start:
-            kept[: steps - stride] = PAD
+            kept[:overlap] = PAD
         targets.append(kept)
     scored = pad(targets, steps)
     return Split(pad([x[s : s + steps] for s in starts], steps), scored, tuple(map(int, size[scored].sum(axis=1))))

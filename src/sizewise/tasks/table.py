@@ -41,13 +41,18 @@ def table(path: Path, reading: Reading) -> tuple[tuple[str, ...], tuple[str, ...
     if not rows:
         raise DataError(f"{path} is empty", hint="give a table with a row for each text")
     texts, target, header = _columns(path, rows[0], reading)
-    found, ragged, empty = [], [], []
+    found: list[tuple[str, str]] = []
+    ragged: list[int] = []
+    empty: list[int] = []
     for number, row in enumerate(rows[header:], 1 + header):
         if len(row) != len(rows[0]):
             ragged.append(number)
             continue
         text, label = "\n".join(row[i].strip() for i in texts).strip(), row[target].strip()
-        (found if text and label else empty).append((text, label) if text and label else number)
+        if text and label:
+            found.append((text, label))
+        else:
+            empty.append(number)
     skipped = [Exclusion(f"{path.name}: not UTF-8, so all of it is read as Latin-1", 0, ())] if latin else []
     for what, numbers in ((f"rows without {len(rows[0])} columns", ragged), ("rows without a text or a class", empty)):
         if numbers:
@@ -59,9 +64,11 @@ def _rows(path: Path, content: str) -> list[list[str]]:
     """Every row that is not empty."""
     first = content.partition("\n")[0]
     delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=first.count)
-    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
     csv.field_size_limit(LONGEST_FIELD)
-    reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
+    lines, plainly = io.StringIO(content, newline=""), delimiter == "\t"
+    reader = csv.reader(
+        lines, delimiter=delimiter, quoting=csv.QUOTE_NONE if plainly else csv.QUOTE_MINIMAL, strict=not plainly
+    )
     try:
         return [row for row in reader if row]
     except csv.Error as error:

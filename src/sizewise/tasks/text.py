@@ -22,19 +22,13 @@ from sizewise.tasks.task import Split, Task, make_task
 from sizewise.tasks.tokens import SMALLEST, Tokens
 
 VOCABULARY = 8_000
-STEPS = 256
-"""Tokens that are read of a text, at most, unless the user says otherwise."""
+STEPS = (8, 256)
+"""Tokens that are read of a text unless the user says otherwise: the power of two that holds the training split's
+longest text, within these."""
 
 VALIDATION_SHARE, TEST_SHARE = 0.15, 0.15
 
-DIVIDED = {
-    "train": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "dev": "validation",
-}
-DIVIDED["test"] = "test"
+DIVIDED = {"train": "train", "test": "test", **dict.fromkeys(("val", "valid", "validation", "dev"), "validation")}
 """What files or folders of data that is divided already are called, and the split that each is."""
 
 ABOUT = ("readme", "license", "licence", "copying")
@@ -87,7 +81,7 @@ def _task(path: Path, classes: tuple[str, ...], parts: Mapping[str, Texts], read
     train, validation, test = _divided(classes, parts)
     tokens = Tokens.train((texts[i] for i in train.x), _vocabulary(reading), lower=True)
     ids = tokens.ids(texts)
-    steps = reading.steps or min(STEPS, max(len(ids[i]) for i in train.x))
+    steps = reading.steps or _power_of_two(max(len(ids[i]) for i in train.x))
     long = sum(len(one) > steps for one in ids)
     x = pad([one[:steps] for one in ids], steps)
     skipped = [exclusion for part in parts.values() for exclusion in part.skipped]
@@ -95,10 +89,8 @@ def _task(path: Path, classes: tuple[str, ...], parts: Mapping[str, Texts], read
         skipped.append(Exclusion(f"texts longer than {steps} tokens, which were cut there", long, ()))
     signature = Signature("classification", (steps,), len(classes), vocabulary=len(tokens.vocabulary), dynamic=True)
     splits = (Split(x[split.x], split.y) for split in (train, validation, test))
-    files = {"tokenizer.json": tokens.write()}
-    return make_task(
-        path.resolve().stem, str(path), classes, *splits, signature=signature, skipped=skipped, files=files
-    )
+    name, files = path.resolve().stem, {"tokenizer.json": tokens.write()}
+    return make_task(name, str(path), classes, *splits, signature=signature, skipped=skipped, files=files)
 
 
 def _divided(classes: tuple[str, ...], parts: Mapping[str, Texts]) -> tuple[Split, Split, Split]:
@@ -115,6 +107,12 @@ def _divided(classes: tuple[str, ...], parts: Mapping[str, Texts]) -> tuple[Spli
         (train, split["validation"]) if "validation" in split else hold_out(train, VALIDATION_SHARE, classes=classes)
     )
     return train, validation, test
+
+
+def _power_of_two(longest: int) -> int:
+    """The least one of at least `longest`, within the limits."""
+    low, high = STEPS
+    return min(high, max(low, 1 << (longest - 1).bit_length()))
 
 
 def _vocabulary(reading: Reading) -> int:
