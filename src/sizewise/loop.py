@@ -136,11 +136,12 @@ def _epoch(state: State, trial: Trial, data: Data, teacher: Tensor | None) -> No
     order = torch.randperm(len(data.x), generator=_generator(trial.seed, state.epoch + 1))
     state.module.train()
     total, lr = torch.zeros(()), recipe.lr
-    for number, batch in enumerate(torch.split(order, recipes.batch_of(recipe, len(order)))):
-        lr = recipe.lr * factor(state.epoch * steps + number)
-        for group in state.optimizer.param_groups:
-            group["lr"] = lr
-        total += _step(state, trial, data, teacher, batch) * len(batch)
+    with _drawing(trial.seed, state.epoch + 1):
+        for number, batch in enumerate(torch.split(order, recipes.batch_of(recipe, len(order)))):
+            lr = recipe.lr * factor(state.epoch * steps + number)
+            for group in state.optimizer.param_groups:
+                group["lr"] = lr
+            total += _step(state, trial, data, teacher, batch) * len(batch)
     loss, score = _validate(state.module, recipe, data)
     state.epoch += 1
     state.seconds += time.perf_counter() - began
@@ -376,6 +377,14 @@ def _generator(seed: int, epoch: int) -> torch.Generator:
     """A generator for one epoch of one seed. SeedSequence spreads neighbouring pairs far apart."""
     mixed = np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(mixed[0]) & (2**63 - 1))
+
+
+@contextmanager
+def _drawing(seed: int, epoch: int) -> Iterator[None]:
+    """What a module draws itself, such as dropout, is that of one epoch of one seed, too."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_generator(seed, epoch).initial_seed())
+        yield
 
 
 @cache

@@ -1,9 +1,10 @@
 """An HTTP server for exported models. It speaks version 2 of the Open Inference Protocol, with binary tensors.
 
 A model has one input, named after what a sample is: `image`, `volume`, `series` or `tokens`, raw values in any numeric
-datatype. It has one output of numbers, see `runtimes.OUTPUTS`, and where these stand for words one more, BYTES (n, 1):
-`label`, the name of the class with the largest logit, or `text`, what was transcribed or translated. Numbers that are
-not finite are null in JSON, which has no word for them; as binary tensors they are exact.
+datatype. Instead of `tokens`, a model that comes with its tokenizer takes `text`, BYTES (n,) or (n, 1). It has one
+output of numbers, see `runtimes.OUTPUTS`, and where these stand for words one more, BYTES (n, 1): `label`, the name of
+the class with the largest logit, or `text`, what was transcribed or translated. Numbers that are not finite are null in
+JSON, which has no word for them; as binary tensors they are exact.
 
 Protocol: https://github.com/open-inference/open-inference-protocol; the binary extension is the one of Triton.
 """
@@ -30,7 +31,7 @@ from sizewise import runtimes
 from sizewise.errors import UsageError, extra
 from sizewise.records import Signature, to_json
 from sizewise.runtimes import OUTPUTS, Config
-from sizewise.runtimes.worded import worded
+from sizewise.runtimes.worded import Tokenised, tokenised, worded
 from sizewise.tasks.problems import Session
 
 with extra("serve", needed_for="serving a model"):
@@ -51,6 +52,9 @@ GRACE_SECONDS = 10
 
 VERSION = "1"
 """The only version of every model: a new export has a new name."""
+
+TEXT = "text"
+"""Name of the input that is given instead of tokens."""
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 DATATYPES = {
@@ -118,7 +122,7 @@ def app(folders: Sequence[Path], *, threads: int = 1) -> Starlette:
     sessions = [runtimes.load(folder, threads=threads) for folder in folders]
     endpoints = _Endpoints(
         {
-            c.name: _Model(c, session, worded(c, folder), CapacityLimiter(1))
+            c.name: _Model(c, session, worded(c, folder), tokenised(c, folder), CapacityLimiter(1))
             for c, session, folder in zip(configs, sessions, folders, strict=True)
         }
     )
@@ -132,6 +136,7 @@ class _Model:
     config: Config
     session: Session
     words: Callable[[NDArray[Any]], NDArray[Any]]
+    tokens: Tokenised | None
     turn: CapacityLimiter
     """Of one: a session takes one call at a time, and requests wait their turn without holding a thread."""
 
@@ -164,7 +169,8 @@ class _Endpoints:
         return JSONResponse({"ready": True})
 
     async def model(self, request: Request) -> Response:
-        return JSONResponse(_metadata(self._find(request).config))
+        model = self._find(request)
+        return JSONResponse(_metadata(model.config, text=model.tokens is not None))
 
     async def model_ready(self, request: Request) -> Response:
         return JSONResponse({"name": self._find(request).config.name, "ready": True})
@@ -187,7 +193,7 @@ class _Endpoints:
         return self.models[name]
 
 
-def _metadata(config: Config) -> Json:
+def _metadata(config: Config, *, text: bool = False) -> Json:
     signature = config.signature
     first, *rest = signature.input_shape
     datatype = "INT64" if signature.vocabulary else "FP32"
@@ -196,7 +202,10 @@ def _metadata(config: Config) -> Json:
         "name": config.name,
         "versions": [VERSION],
         "platform": PLATFORMS[config.runtime],
-        "inputs": [{"name": signature.layout, "datatype": datatype, "shape": shape}],
+        "inputs": [
+            {"name": signature.layout, "datatype": datatype, "shape": shape},
+            *([{"name": TEXT, "datatype": "BYTES", "shape": [-1, 1]}] if text else []),
+        ],
         "outputs": [
             {"name": OUTPUTS[signature.problem], "datatype": _datatype(signature), "shape": _output_shape(config)},
             *({"name": name, "datatype": "BYTES", "shape": [-1, 1]} for name in _worded(signature)),
@@ -241,7 +250,7 @@ async def _body(request: Request) -> bytes:
 def _answer(model: _Model, body: bytes, header_length: str | None) -> Response:
     request, binary = _split(body, header_length)
     signature = model.config.signature
-    samples = _samples(request, binary, signature)
+    samples = _samples(request, binary, model)
     names = (OUTPUTS[signature.problem], *_worded(signature))
     requested = _requested(request, names)
     answers = model.session(samples)
@@ -268,8 +277,11 @@ def _split(body: bytes, header_length: str | None) -> tuple[Json, bytes]:
     return request, body[length:]
 
 
-def _samples(request: Json, binary: bytes, signature: Signature) -> NDArray[Any]:
-    tensor = _input(request, signature)
+def _samples(request: Json, binary: bytes, model: _Model) -> NDArray[Any]:
+    signature = model.config.signature
+    tensor = _input(request, signature, text=model.tokens is not None)
+    if model.tokens and tensor["name"] == TEXT:
+        return model.tokens(_texts(tensor, binary))
     shape = _shape(tensor, signature)
     values = _values(tensor, binary, signature.layout)
     if values.size != math.prod(shape):
@@ -286,10 +298,38 @@ def _tokens(values: NDArray[Any], signature: Signature) -> NDArray[np.int64]:
     return values.astype(np.int64)
 
 
-def _input(request: Json, signature: Signature) -> Json:
+def _texts(tensor: Json, binary: bytes) -> list[str]:
+    """Texts of a tensor of BYTES, from JSON or each behind its length."""
+    shape, datatype = _member(tensor, "shape", list), _member(tensor, "datatype", str)
+    if datatype != "BYTES" or not all(type(size) is int for size in shape) or shape[1:] not in ([], [1]):
+        raise _bad(f"input {TEXT!r} is {datatype} {shape}; expected BYTES [n] or [n, 1]")
+    size = _member(_member(tensor, "parameters", dict, {}), "binary_data_size", int, 0)
+    if size != len(binary):
+        raise _bad(f"input {TEXT!r} is {size} bytes; {len(binary)} bytes follow the JSON")
+    data = _from_length_prefixed(binary) if size else np.ravel(np.array(_member(tensor, "data", list), object)).tolist()
+    if len(data) != shape[0] or not data or not all(isinstance(text, str) and text.strip() for text in data):
+        raise _bad(f"input {TEXT!r} must hold {shape[0]} texts, at least one, none of them empty")
+    return data
+
+
+def _from_length_prefixed(raw: bytes) -> list[str]:
+    texts, start = [], 0
+    while start < len(raw):
+        end = start + 4 + int.from_bytes(raw[start : start + 4], "little")
+        if end > len(raw):
+            raise _bad(f"input {TEXT!r} ends within a text")
+        try:
+            texts.append(raw[start + 4 : end].decode())
+        except UnicodeDecodeError as error:
+            raise _bad(f"text {len(texts)} of input {TEXT!r} is not UTF-8: {error}") from error
+        start = end
+    return texts
+
+
+def _input(request: Json, signature: Signature, *, text: bool = False) -> Json:
     names = [_member(tensor, "name", str) for tensor in _member(request, "inputs", list)]
-    if names != [signature.layout]:
-        raise _bad(f"the inputs are {names}; expected [{signature.layout!r}]")
+    if names != [signature.layout] and not (text and names == [TEXT]):
+        raise _bad(f"the inputs are {names}; expected [{signature.layout!r}]" + (f" or [{TEXT!r}]" if text else ""))
     tensor: Json = request["inputs"][0]
     return tensor
 

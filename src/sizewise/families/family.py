@@ -35,6 +35,7 @@ NAMES = {
     "cnn": Entry("sizewise.families.cnn:build", 2, 32),
     "cnn1d": Entry("sizewise.families.cnn1d:build", 4, 64),
     "cnn3d": Entry("sizewise.families.cnn3d:build", 2, 24),
+    "bag": Entry("sizewise.families.bag:build", 1, 16),
     "bilstm": Entry("sizewise.families.rnn:bilstm", 4, 64),
     "transformer": Entry("sizewise.families.transformer:transformer", 16, 96),
     "translator": Entry("sizewise.families.transformer:translator", 32, 192),

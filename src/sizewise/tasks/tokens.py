@@ -33,6 +33,9 @@ class Tokens:
 
     tokenizer: Tokenizer
 
+    def __post_init__(self) -> None:
+        self.tokenizer.encode_special_tokens = True  # a text that says "[PAD]" means these five characters
+
     @classmethod
     def train(cls, texts: Iterable[str], vocabulary: int, *, lower: bool = False) -> Tokens:
         """Learn a vocabulary of at most `vocabulary` >= `SMALLEST` tokens from the training split's texts.
