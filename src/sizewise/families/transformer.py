@@ -83,7 +83,7 @@ class Block(nn.Module):
         x_BTW = x_BTW + self.dropout(self.attention(normed, normed, allowed, causal=causal))
         if self.cross is not None and self.cross_norm is not None and memory_BSW is not None:
             x_BTW = x_BTW + self.dropout(self.cross(self.cross_norm(x_BTW), memory_BSW, memory_allowed))
-        hidden: Tensor = self.dropout(self.out(self.dropout(F.gelu(self.hidden(self.norm(x_BTW))))))
+        hidden: Tensor = self.dropout(self.out(F.gelu(self.hidden(self.norm(x_BTW)))))
         return x_BTW + hidden
 
 
@@ -92,10 +92,10 @@ class Stack(nn.Module):
 
     positions: Tensor
 
-    def __init__(self, width: int, steps: int, *, crossed: bool = False) -> None:
+    def __init__(self, width: int, steps: int, layers: int, *, crossed: bool = False) -> None:
         super().__init__()
         self.register_buffer("positions", sines(steps, width), persistent=False)
-        self.blocks = nn.ModuleList(Block(width, crossed=crossed) for _ in range(depth(width)))
+        self.blocks = nn.ModuleList(Block(width, crossed=crossed) for _ in range(layers))
         self.norm, self.dropout = nn.LayerNorm(width), nn.Dropout(DROPOUT)
         self.apply(_start)
         scale = 1 / math.sqrt(2 * len(self.blocks))
@@ -129,7 +129,7 @@ class Transformer(nn.Module):
     def __init__(self, width: int, task: Signature) -> None:
         super().__init__()
         self.task, self.causal = task, task.problem == "language modelling"
-        self.entry, self.stack = Entry(width, task), Stack(width, task.input_shape[0])
+        self.entry, self.stack = Entry(width, task), Stack(width, task.input_shape[0], depth(width))
         table = self.entry.layer.weight if self.causal else None
         assert table is None or isinstance(table, nn.Parameter)
         self.exit = Exit(width, task, tied=table)
@@ -146,7 +146,8 @@ class Transformer(nn.Module):
 class Translator(nn.Module):
     """Sources (batch, steps) and the beginnings of targets (batch, target steps) to the targets' next tokens.
 
-    The target's token vectors are its output layer too.
+    The target's token vectors are its output layer too. Encoder and decoder share the depth of their width, and have at
+    least 2 layers each: at equal cost, wider and shallower ones train faster on a CPU.
     """
 
     def __init__(self, width: int, task: Signature) -> None:
@@ -155,8 +156,9 @@ class Translator(nn.Module):
         self.source = Entry(width, task)
         self.target = nn.Embedding(task.outputs, width)
         nn.init.normal_(self.target.weight, std=0.02)
-        self.encoder = Stack(width, task.input_shape[0])
-        self.decoder = Stack(width, task.target_steps, crossed=True)
+        layers = max(FEWEST_LAYERS, depth(width) // 2)
+        self.encoder = Stack(width, task.input_shape[0], layers)
+        self.decoder = Stack(width, task.target_steps, layers, crossed=True)
         self.head = nn.Linear(width, task.outputs, bias=False)
         self.head.weight = self.target.weight
 
@@ -166,19 +168,20 @@ class Translator(nn.Module):
         return memory
 
     def decode(self, memory_BSW: Tensor, source_BS: Tensor, target_BT: Tensor) -> Tensor:
-        """Logits (batch, target steps, tokens) of each next token; the source says where memory is padding."""
-        hidden = self.decoder(
+        """Vectors (batch, target steps, width) that `head` reads the next tokens from; the source says where memory is
+        padding."""
+        hidden: Tensor = self.decoder(
             self.scale * self.target(target_BT),
             None,
             causal=True,
             memory_BSW=memory_BSW,
             memory_allowed=reachable(mask(source_BS)),
         )
-        logits: Tensor = self.head(hidden)
-        return logits
+        return hidden
 
     def forward(self, source_BS: Tensor, target_BT: Tensor) -> Tensor:
-        return self.decode(self.encode(source_BS), source_BS, target_BT)
+        logits: Tensor = self.head(self.decode(self.encode(source_BS), source_BS, target_BT))
+        return logits
 
 
 class Vit(nn.Module):
@@ -190,7 +193,7 @@ class Vit(nn.Module):
         channels, high, wide = task.input_shape
         side = max(1, min(high, wide) // PATCHES)
         self.patches = nn.Conv2d(channels, width, kernel_size=side, stride=side)
-        self.stack = Stack(width, (high // side) * (wide // side))
+        self.stack = Stack(width, (high // side) * (wide // side), depth(width))
         self.head = nn.Linear(width, task.outputs)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
