@@ -309,7 +309,7 @@ def _snapshot(state: State) -> bytes:
     """The whole state as one safetensors file: weights, optimizer state, and the curve as metadata."""
     from safetensors.torch import save
 
-    tensors = {f"module.{name}": tensor for name, tensor in state.module.state_dict().items()}
+    tensors = {f"module.{name}": tensor for name, tensor in families.distinct(state.module.state_dict()).items()}
     tensors |= {f"best.{name}": tensor for name, tensor in (state.best or {}).items()}
     for index, slot, tensor in _slots(state.optimizer):
         tensors[f"optimizer.{index}.{slot}"] = tensor
@@ -343,7 +343,7 @@ def _restore(state: State, path: Path) -> None:
     for name, tensor in tensors.items():
         kind, _, rest = name.partition(".")
         groups[kind][rest] = tensor
-    state.module.load_state_dict(groups["module"])
+    state.module.load_state_dict(families.complete(groups["module"], state.module))
     state.best = groups["best"] or None
     slots: dict[int, dict[str, Tensor]] = {}
     for name, tensor in groups["optimizer"].items():

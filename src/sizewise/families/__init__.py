@@ -17,7 +17,7 @@ from sizewise.families.count import (
 )
 from sizewise.families.family import NAMES, Family, ladder_of, load, refuse, suited
 from sizewise.families.layout import arrange, arrange_module
-from sizewise.families.weights import load_weights, save_weights
+from sizewise.families.weights import complete, distinct, load_weights, save_weights
 
 __all__ = [
     "NAMES",
@@ -25,6 +25,8 @@ __all__ = [
     "activation_bytes",
     "arrange",
     "arrange_module",
+    "complete",
+    "distinct",
     "example",
     "flops",
     "ladder_of",

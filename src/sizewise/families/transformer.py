@@ -3,8 +3,9 @@
 One dial: `width` is that of the residual stream. Depth follows it at a ratio of 32, in the middle of the range in which
 the loss hardly depends on it (Kaplan et al. 2020, arXiv:2001.08361, figure 5), and is at least 2. Heads have 16
 dimensions each and so many that together they are as wide as the stream; the hidden layer has 4·width units.
-Layers normalise what they read (Xiong et al. 2020, arXiv:2002.04745). Weights start from a normal distribution of
-standard deviation 0.02, those that write into the stream from one smaller by √(2·depth) (Radford et al. 2019).
+Layers normalise what they read (Xiong et al. 2020, arXiv:2002.04745). Weights start from Glorot & Bengio's uniform
+distribution (2010), since the fixed standard deviation of 0.02 of wide models leaves narrow ones without attention for
+many epochs; those that write into the stream start smaller by √(2·depth) (Radford et al. 2019).
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ class Stack(nn.Module):
         for block in self.blocks:
             assert isinstance(block, Block)
             for writer in (block.attention.out, block.out, *([block.cross.out] if block.cross else [])):
-                nn.init.normal_(writer.weight, std=0.02 * scale)
+                nn.init.xavier_uniform_(writer.weight, gain=scale)
 
     def forward(
         self,
@@ -146,16 +147,18 @@ class Transformer(nn.Module):
 class Translator(nn.Module):
     """Sources (batch, steps) and the beginnings of targets (batch, target steps) to the targets' next tokens.
 
-    The target's token vectors are its output layer too. Encoder and decoder share the depth of their width, and have at
-    least 2 layers each: at equal cost, wider and shallower ones train faster on a CPU.
+    The target's token vectors are its output layer too; both tables start with entries of variance 1/width, which gives
+    tokens the weight of their places (Vaswani et al. 2017, section 3.4). Encoder and decoder share the depth that
+    belongs to the width, at least 2 layers each: at equal cost, wide ones train faster on a CPU than deep ones.
     """
 
     def __init__(self, width: int, task: Signature) -> None:
         super().__init__()
         self.scale = math.sqrt(width)
-        self.source = Entry(width, task)
+        self.source = nn.Embedding(task.vocabulary, width)
         self.target = nn.Embedding(task.outputs, width)
-        nn.init.normal_(self.target.weight, std=0.02)
+        for table in (self.source, self.target):
+            nn.init.normal_(table.weight, std=1 / self.scale)
         layers = max(FEWEST_LAYERS, depth(width) // 2)
         self.encoder = Stack(width, task.input_shape[0], layers)
         self.decoder = Stack(width, task.target_steps, layers, crossed=True)
@@ -211,7 +214,7 @@ def reachable(there_BT: Tensor) -> Tensor:
 
 def _start(module: nn.Module) -> None:
     if isinstance(module, nn.Linear):
-        nn.init.normal_(module.weight, std=0.02)
+        nn.init.xavier_uniform_(module.weight)
         nn.init.zeros_(module.bias)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from sizewise.errors import DataError
@@ -14,7 +15,23 @@ def save_weights(state: dict[str, Tensor], path: Path) -> None:
     """Write a state dict, atomically."""
     from safetensors.torch import save
 
-    write_atomic(path, save({name: tensor.detach().contiguous() for name, tensor in state.items()}))
+    write_atomic(path, save({name: tensor.detach().contiguous() for name, tensor in distinct(state).items()}))
+
+
+def distinct(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without the later names of a tensor that has several, such as token vectors that are the output layer too."""
+    seen: dict[tuple[int, torch.Size], str] = {}
+    return {n: t for n, t in state.items() if seen.setdefault((t.data_ptr(), t.shape), n) == n or not t.numel()}
+
+
+def complete(state: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
+    """With those names again, as the module's own tensors have them."""
+    own = module.state_dict()
+    first = {(t.data_ptr(), t.shape): n for n, t in reversed(own.items()) if n in state}
+    for name, tensor in own.items():
+        if name not in state and (known := first.get((tensor.data_ptr(), tensor.shape))):
+            state = state | {name: state[known]}
+    return state
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -39,7 +56,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
         DataError: the file cannot be read, or holds another model.
     """
     try:
-        module.load_state_dict(read_weights(path))
+        module.load_state_dict(complete(read_weights(path), module))
     except RuntimeError as error:
         reasons = [line.strip() for line in str(error).splitlines()[1:]] or [str(error)]
         raise DataError(

@@ -93,7 +93,7 @@ def search(encode: Graph, decode: Graph, source: NDArray[Any], longest: int, bea
         rows = np.repeat(alive.sources, beams)
         flat = alive.targets.reshape(len(rows), -1)
         alive = alive.grown(decode(memory[rows], source[rows], flat), step)
-        done = alive.ended.all(axis=1) if step < longest - 1 else np.ones(len(alive.sources), bool)
+        done: NDArray[np.bool_] = np.all(alive.ended | (step == longest - 1), axis=1)
         if done.any():
             found[alive.sources[done], :step] = _winners(alive.take(done))
             alive = alive.take(~done)
