@@ -36,6 +36,12 @@ CALLS, BATCHES = 20, 3
 WARM_UP = 10
 THROUGHPUT_BATCH = 64
 
+TURN_SECONDS, BLOCK_SECONDS, PASS_SECONDS = 0.1, 1.0, 8.0
+"""Of models that are slow, such as translators, fewer calls are timed: no call begins when a turn has taken this long,
+no turn when a block has, and no more blocks than `FEWEST_BLOCKS` are made when one pass over all candidates has."""
+
+FEWEST_BLOCKS = 5
+
 
 @dataclass
 class Timings:
@@ -117,10 +123,14 @@ def _time_all(
     """Each block goes over all candidates, so that slow drifts of the machine touch every one alike."""
     one, many = inputs(split, target.batch, signature), inputs(split, THROUGHPUT_BATCH, signature)
     clocks: dict[str, Clock] = {name: [] for name in folders}
-    for number in range(BLOCKS):
+    blocks, number, began = BLOCKS, 0, time.perf_counter()
+    while number < blocks:
         for name, folder in folders.items():
             clocks[name].append(_block(folder, parent, one, many, target.threads, first=number % 2 == 0))
-        on_block((number + 1) / BLOCKS)
+        number += 1
+        if time.perf_counter() - began > number * PASS_SECONDS:
+            blocks = FEWEST_BLOCKS
+        on_block(min(1.0, number / blocks))
     return clocks
 
 
@@ -133,21 +143,26 @@ def _block(
     for session, _ in loaded:
         _timed(session, one, WARM_UP)
         _timed(session, many, 1)
+    end = time.perf_counter() + BLOCK_SECONDS
     for number in range(ROUNDS):
         for session, timings in loaded if number % 2 == 0 else loaded[::-1]:
             timings.single += _timed(session, one, CALLS)
             timings.batch += _timed(session, many, BATCHES)
+        if time.perf_counter() > end:
+            break
     return sides[0][1], sides[1][1]
 
 
 def _timed(session: Session, x: NDArray[Any], calls: int) -> list[float]:
-    session(x)  # the call after another model's pays for its cold caches, which is not this one's doing
-    times = []
-    for _ in range(calls):
+    """Seconds of each call. The first one pays for the caches that another model left cold, which is not this one's
+    doing: it is left out, unless it takes a whole turn, in which caches do not show."""
+    times: list[float] = []
+    turn = time.perf_counter() + TURN_SECONDS
+    while len(times) <= calls and time.perf_counter() < turn:
         began = time.perf_counter()
         session(x)
         times.append(time.perf_counter() - began)
-    return times
+    return times[1:] or times
 
 
 def inputs(split: Split, batch: int, signature: Signature) -> NDArray[Any]:
@@ -188,9 +203,9 @@ def _record(
     size_bytes: int,
     memory: int,
 ) -> Measurement:
-    calls = np.array([ours.single for ours, _ in clock])
-    single, parent_single = np.median(calls, axis=1), np.median([parent.single for _, parent in clock], axis=1)
-    batch, parent_batch = (np.median([pair[side].batch for pair in clock], axis=1) for side in (0, 1))
+    single, parent_single = (np.array([np.median(pair[side].single) for pair in clock]) for side in (0, 1))
+    batch, parent_batch = (np.array([np.median(pair[side].batch) for pair in clock]) for side in (0, 1))
+    calls = np.concatenate([ours.single for ours, _ in clock])
     return Measurement(
         candidate=candidate,
         target=target,
@@ -200,7 +215,7 @@ def _record(
         test_drop=score.test_drop,
         test=score.test_scores,
         latency_p50_ms=stats.quantile(1e3 * single, 0.5),
-        latency_p99_ms=stats.quantile(1e3 * calls.ravel(), 0.99),
+        latency_p99_ms=stats.quantile(1e3 * calls, 0.99),
         speedup=stats.log_ratio(parent_single, single),
         throughput=stats.quantile(THROUGHPUT_BATCH / batch, 0.5),
         throughput_ratio=stats.log_ratio(parent_batch, batch),

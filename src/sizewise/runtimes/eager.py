@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sizewise import families
-from sizewise.padding import mask
+from sizewise.padding import lengths, mask
 from sizewise.records import Signature
 from sizewise.runtimes import Config, beam
 from sizewise.tasks import Preprocessor
@@ -84,17 +84,22 @@ class _Encoder(nn.Module):
 
 
 class _Decoder(nn.Module):
+    """The next token alone: logits of all the others would cost more than the rest of a small model."""
+
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
 
     def forward(self, memory: Tensor, source: Tensor, target: Tensor) -> Tensor:
-        logits: Tensor = self.net.decode(memory, source, target)  # type: ignore[operator]
+        hidden = self.net.decode(memory, source, target)  # type: ignore[operator]
+        last = (lengths(target) - 1)[:, None, None].expand(-1, 1, hidden.shape[2])
+        logits: Tensor = self.net.head(hidden.gather(1, last)[:, 0])  # type: ignore[operator]
         return logits
 
 
 def parts(module: nn.Module) -> tuple[nn.Module, nn.Module]:
-    """A translator's two halves, which are exported apart: source to memory, and (memory, source, target) to logits."""
+    """A translator's two halves, which are exported apart: source to memory, and (memory, source, target) to the
+    logits of the next token."""
     net = module.net
     assert isinstance(net, nn.Module)
     return _Encoder(net), _Decoder(net)

@@ -47,7 +47,9 @@ FORMATS = {
         (".csv", ".tsv"),
     ),
     "language": Format("language", "text to continue", ("steps", "vocabulary"), (".txt",)),
-    "parallel": Format("parallel", "a folder of sentences in two languages", ("steps", "vocabulary")),
+    "parallel": Format(
+        "parallel", "a folder or .tsv of sentences in two languages", ("steps", "vocabulary", "text", "target")
+    ),
     "sounds": Format("sounds", "a folder or .zip of sounds, one class each"),
     "utterances": Format("utterances", "a folder or .zip of sounds with what is said in them", ("steps",)),
     "detection": Format("detection", "a folder or .zip of images with boxes (Pascal VOC or COCO)", ("size",)),
