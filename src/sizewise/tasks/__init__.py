@@ -48,7 +48,7 @@ FORMATS = {
     ),
     "language": Format("language", "text to continue", ("steps", "vocabulary"), (".txt",)),
     "parallel": Format("parallel", "a folder of sentences in two languages", ("steps", "vocabulary")),
-    "sounds": Format("sounds", "a folder or .zip of sounds, one class each"),
+    "sounds": Format("sounds", "a folder or .zip of sounds, one class each", ("steps",)),
     "utterances": Format("utterances", "a folder or .zip of sounds with what is said in them", ("steps",)),
     "detection": Format("detection", "a folder or .zip of images with boxes (Pascal VOC or COCO)", ("size",)),
 }
