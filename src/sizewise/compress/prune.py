@@ -28,7 +28,9 @@ def prune(module: nn.Module, family: Family, width: int) -> dict[str, Tensor]:
 
     with torch.device("meta"):
         goal = family.build(width).state_dict()
-    layers = {name: layer for name, layer in module.named_modules() if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d)}
+    layers = {
+        name: layer for name, layer in module.named_modules() if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d)
+    }
     if module.state_dict().keys() != goal.keys():
         raise SizewiseError(
             f"width {width} has other layers than the model to prune, not the same ones smaller",

@@ -35,8 +35,8 @@ class Convolution(nn.Module):
 
     def forward(self, x_BTC: Tensor, there_BT: Tensor) -> tuple[Tensor, Tensor]:
         there_BT = there_BT[:, :: self.stride]
-        out: Tensor = self.layer(x_BTC.transpose(1, 2)).transpose(1, 2)
-        return out * there_BT.unsqueeze(2), there_BT
+        out: Tensor = self.layer(x_BTC.transpose(1, 2)).transpose(1, 2) * there_BT.unsqueeze(2)
+        return out, there_BT
 
 
 class Block(nn.Module):
@@ -49,7 +49,8 @@ class Block(nn.Module):
 
     def forward(self, x_BTC: Tensor, there_BT: Tensor) -> Tensor:
         hidden = F.relu(self.norm(x_BTC)) * there_BT.unsqueeze(2)
-        return x_BTC + self.dropout(self.convolution(hidden, there_BT)[0])
+        out: Tensor = x_BTC + self.dropout(self.convolution(hidden, there_BT)[0])
+        return out
 
 
 class Cnn1d(nn.Module):

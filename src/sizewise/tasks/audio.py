@@ -7,9 +7,11 @@ every 10 ms, without dither, so that a sound always has the same ones.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from math import gcd
 from typing import TypeVar
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +31,10 @@ Files = Mapping[str, Callable[[], bytes]]
 """Contents of files, by name."""
 
 Kept = TypeVar("Kept")
+
+_UNREADABLE = (OSError, BadZipFile, zlib.error, NotImplementedError, RuntimeError)
+"""What reading raises, of files and of a .zip's members, damaged, encrypted or packed in an unknown way; soundfile's
+own error is of the last kind."""
 
 
 class Skips:
@@ -140,7 +146,7 @@ def _rate(read: Callable[[], bytes]) -> int | None:
 
     try:
         return int(soundfile.info(io.BytesIO(read())).samplerate)
-    except (soundfile.SoundFileError, *_UNREADABLE):
+    except _UNREADABLE:
         return None
 
 
@@ -150,17 +156,7 @@ def _decode(read: Callable[[], bytes]) -> Wave | None:
 
     try:
         samples, _ = soundfile.read(io.BytesIO(read()), dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, *_UNREADABLE):
+    except _UNREADABLE:
         return None
     wave: Wave = samples.mean(axis=1, dtype=np.float32)
     return wave if np.isfinite(wave).all() else None
-
-
-def _unreadable() -> Iterable[type[Exception]]:
-    from zipfile import BadZipFile
-    from zlib import error
-
-    return OSError, BadZipFile, error, RuntimeError, NotImplementedError  # the last two: encrypted or odd zip members
-
-
-_UNREADABLE = tuple(_unreadable())

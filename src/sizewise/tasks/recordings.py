@@ -166,5 +166,3 @@ def _without_common(names: Sequence[str]) -> list[tuple[str, ...]]:
     while min(map(len, inside)) > 1 and len({parts[0] for parts in inside}) == 1:
         inside = [parts[1:] for parts in inside]
     return inside
-
-

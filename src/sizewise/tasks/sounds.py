@@ -49,13 +49,9 @@ def load(path: Path, reading: Reading) -> Task:
     splits = [_split(part, heard, classes, steps) for part in divide(found, classes)]
     signature = Signature("classification", (steps, BANDS + 1), len(classes), dynamic=True)
     name = path.resolve().stem
-    return make_task(
-        name, str(path), classes, *splits, signature=signature, skipped=(*skipped, *skips.exclusions())
-    )
+    return make_task(name, str(path), classes, *splits, signature=signature, skipped=(*skipped, *skips.exclusions()))
 
 
-def _split(
-    part: Sequence[Recording], heard: dict[str, NDArray[Any]], classes: tuple[str, ...], steps: int
-) -> Split:
+def _split(part: Sequence[Recording], heard: dict[str, NDArray[Any]], classes: tuple[str, ...], steps: int) -> Split:
     x = pad([heard[r.name] for r in part], steps)
     return Split(x, np.array([classes.index(r.label) for r in part], np.int64))

@@ -17,7 +17,13 @@ from sizewise.padding import pad
 from sizewise.records import Exclusion, Reading, Signature
 from sizewise.tasks.audio import BANDS, Files, Skips, Wave, filterbanks, frames, listen
 from sizewise.tasks.recordings import (
-    PARTS, TEST_SHARE, VALIDATION_SHARE, Recording, divide, opened, takes,
+    PARTS,
+    TEST_SHARE,
+    VALIDATION_SHARE,
+    Recording,
+    divide,
+    opened,
+    takes,
 )  # fmt: skip
 from sizewise.tasks.splits import SEED
 from sizewise.tasks.task import Split, Task, make_task
@@ -142,29 +148,26 @@ def _part(line: Mapping[str, str], table: str, row: int) -> str:
 
 def _parts(utterances: list[Utterance], table: str) -> Parts:
     """The table's own division, or one at random; validation comes out of training where only that is missing."""
-    given = {name: [u for u in utterances if u.part == name] for name in ("train", "validation", "test")}
-    loose = [u for u in utterances if not u.part]
+    train, validation, test, loose = (
+        [u for u in utterances if u.part == name] for name in ("train", "validation", "test", "")
+    )
     if loose and len(loose) < len(utterances):
         raise DataError(f"{table} gives {len(loose):,} utterances no split, and others one", hint="give all or none")
     if loose:
-        order, n = np.random.default_rng(SEED).permutation(len(loose)), len(loose)
-        test, validation = max(1, round(TEST_SHARE * n)), max(1, round(VALIDATION_SHARE * n))
-        cut = np.split(order, [test, test + validation])
-        given = {name: [loose[i] for i in np.sort(part)] for name, part in zip(_ORDER, cut, strict=True)}
-    elif given["train"] and not given["validation"]:
-        order = np.random.default_rng(SEED).permutation(len(given["train"]))
-        cut = np.split(order, [max(1, round(VALIDATION_SHARE * len(order)))])
-        given |= {
-            name: [given["train"][i] for i in np.sort(part)]
-            for name, part in zip(("validation", "train"), cut, strict=True)
-        }
-    for name, part in given.items():
+        train, test = _parted(loose, TEST_SHARE)
+    if not validation:
+        train, validation = _parted(train, VALIDATION_SHARE / (1 - TEST_SHARE) if loose else VALIDATION_SHARE)
+    for name, part in (("train", train), ("validation", validation), ("test", test)):
         if not part:
             raise DataError(f"{table} leaves the {name} split empty", hint="give it more utterances, or other splits")
-    return list(given.values())
+    return train, validation, test
 
 
-_ORDER = ("test", "validation", "train")
+def _parted(utterances: list[Utterance], share: float) -> tuple[list[Utterance], list[Utterance]]:
+    """What stays, and what was parted off at random: at least one."""
+    order = np.random.default_rng(SEED).permutation(len(utterances))
+    count = max(1, round(share * len(order)))
+    return [utterances[i] for i in np.sort(order[count:])], [utterances[i] for i in np.sort(order[:count])]
 
 
 def _joined(path: Path, files: Files, reading: Reading) -> tuple[Parts, tuple[Exclusion, ...]]:
@@ -193,15 +196,15 @@ def _spoken(
 def _join(
     deck: list[Recording], heard: Mapping[str, tuple[Wave, int]], limit: int, rng: np.random.Generator
 ) -> tuple[tuple[str, ...], Wave, int]:
-    """Take the next words off the deck, as many as chance and the limit of steps allow."""
-    rate = heard[deck[0].name][1]
-    most, pieces, said = int(rng.integers(WORDS[0], WORDS[1] + 1)), [_pause(rate, rng)], []
+    """Take the next words off the deck, as many as chance and the limit of steps allow, but one at least."""
+    rate, most = heard[deck[0].name][1], int(rng.integers(WORDS[0], WORDS[1] + 1))
+    pieces, said = [_pause(rate, rng)], list[str]()
     while deck and len(said) < most:
-        pieces_next = [heard[deck[-1].name][0], _pause(rate, rng)]
-        if said and frames(sum(map(len, [*pieces, *pieces_next])) / rate) > limit:
+        longer = [*pieces, heard[deck[-1].name][0], _pause(rate, rng)]
+        if said and frames(sum(map(len, longer)) / rate) > limit:
             break
+        pieces = longer
         said.append(deck.pop().label)
-        pieces += pieces_next
     return tuple(said), np.concatenate(pieces), rate
 
 
