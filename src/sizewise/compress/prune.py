@@ -29,7 +29,9 @@ def prune(module: nn.Module, family: Family, width: int) -> dict[str, Tensor]:
     with torch.device("meta"):
         goal = family.build(width).state_dict()
     layers = {
-        name: layer for name, layer in module.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d | nn.Conv3d)
+        name: layer
+        for name, layer in module.named_modules()
+        if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
     }
     if module.state_dict().keys() != goal.keys():
         raise SizewiseError(

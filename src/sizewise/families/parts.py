@@ -13,6 +13,9 @@ from sizewise.records import Signature
 SURELY_NOT = -30.0
 """Logit of what cannot be, where infinity would make gradients that are no numbers."""
 
+PACE = 4
+"""Frames of a series to transcribe that enter as one step: at 10 ms a frame, 40 ms."""
+
 SEQUENCE_PROBLEMS = ("classification", "regression", "tagging", "language modelling", "transcription")
 """What a model of sequences without a second sequence can do."""
 
@@ -27,20 +30,25 @@ class Entry(nn.Module):
     """Tokens (batch, steps) or numbers (batch, steps, channels) to vectors (batch, steps, width).
 
     Token vectors start from a normal distribution of standard deviation 0.02 (Radford et al. 2019), numbers enter
-    through a linear layer.
+    through a linear layer. Frames to transcribe are far more than the labels that are said in them: a convolution makes
+    one vector of every `PACE` of them, (batch, steps / 4 rounded up, width), as at the entry of most recognisers (Sak
+    et al. 2015, arXiv:1507.06947; Gulati et al. 2020, arXiv:2005.08100).
     """
 
     def __init__(self, width: int, task: Signature) -> None:
         super().__init__()
         self.layer: nn.Module
-        if task.vocabulary:
+        self.slowed = _slowed(task)
+        if self.slowed:
+            self.layer = nn.Conv1d(task.channels, width, 2 * PACE - 1, stride=PACE, padding=PACE - 1)
+        elif task.vocabulary:
             self.layer = nn.Embedding(task.vocabulary, width)
             nn.init.normal_(self.layer.weight, std=0.02)
         else:
             self.layer = nn.Linear(task.channels, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        vectors: Tensor = self.layer(x)
+        vectors: Tensor = self.layer(x.transpose(1, 2)).transpose(1, 2) if self.slowed else self.layer(x)
         return vectors
 
 
@@ -66,11 +74,22 @@ class Exit(nn.Module):
         return surely_blank(answers, there_BT) if self.task.problem == "transcription" else answers
 
 
+def _slowed(task: Signature) -> bool:
+    """Whether samples enter at a slower pace than they come."""
+    return task.problem == "transcription" and task.layout == "series"
+
+
 def present(x: Tensor, task: Signature) -> Tensor:
     """Where there is a step, as booleans (batch, steps)."""
     if task.dynamic:
         return mask(x)
     return torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
+
+
+def entered(x: Tensor, task: Signature) -> Tensor:
+    """Where there is a step behind `Entry`, as booleans (batch, its steps)."""
+    there = present(x, task)
+    return there[:, ::PACE] if _slowed(task) else there
 
 
 def mean(hidden_BTW: Tensor, there_BT: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sizewise.families.family import refuse
-from sizewise.families.parts import Entry, Exit, present, readable
+from sizewise.families.parts import Entry, Exit, entered, readable
 from sizewise.records import Signature
 
 LAYERS = 2
@@ -59,7 +59,7 @@ class Rnn(nn.Module):
         self.exit = Exit(widths[-1], task)
 
     def forward(self, x: Tensor) -> Tensor:
-        there = present(x, self.task)
+        there = entered(x, self.task)
         hidden = self.entry(x)
         for layer in self.layers:
             hidden = layer(self.dropout(hidden), there)

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sizewise.families.family import refuse
-from sizewise.families.parts import Entry, Exit, present, readable, sines
+from sizewise.families.parts import Entry, Exit, entered, readable, sines
 from sizewise.padding import mask
 from sizewise.records import Signature
 
@@ -137,7 +137,7 @@ class Transformer(nn.Module):
         self.scale = math.sqrt(width) if task.vocabulary else 1.0
 
     def forward(self, x: Tensor) -> Tensor:
-        there = present(x, self.task)
+        there = entered(x, self.task)
         # What comes after a text does not reach back into it: a causal model needs no mask of the padding.
         allowed = reachable(there) if self.task.dynamic and not self.causal else None
         answers: Tensor = self.exit(self.stack(self.scale * self.entry(x), allowed, causal=self.causal), there)

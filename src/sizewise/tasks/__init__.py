@@ -50,7 +50,7 @@ FORMATS = {
     "parallel": Format(
         "parallel", "a folder or .tsv of sentences in two languages", ("steps", "vocabulary", "text", "target")
     ),
-    "sounds": Format("sounds", "a folder or .zip of sounds, one class each"),
+    "sounds": Format("sounds", "a folder or .zip of sounds, one class each", ("steps",)),
     "utterances": Format("utterances", "a folder or .zip of sounds with what is said in them", ("steps",)),
     "detection": Format("detection", "a folder or .zip of images with boxes (Pascal VOC or COCO)", ("size",)),
 }
