@@ -165,6 +165,8 @@ def _step(state: State, trial: Trial, data: Data, teacher: Tensor | None, batch:
     problem, signature = data.task.problem, data.task.signature
     for chunk in torch.split(batch, FULL_BATCH_CHUNK):
         x, y = trimmed(data.x[chunk], signature), data.y[chunk]
+        if trial.recipe.augment:  # by its first sample, which no other batch of the epoch has
+            x, y = problem.augment(x, y, _generator(trial.seed, state.epoch + 1, 1 + int(chunk[0])))
         outputs = problem.forward(state.module, x, y)
         sums, counts = problem.losses(outputs, y, trial.recipe)
         loss = sums.sum() / counts.sum()
@@ -345,13 +347,19 @@ def _restore(state: State, path: Path) -> None:
         groups[kind][rest] = tensor
     state.module.load_state_dict(groups["module"])
     state.best = groups["best"] or None
+    parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
     slots: dict[int, dict[str, Tensor]] = {}
     for name, tensor in groups["optimizer"].items():
         index, _, slot = name.partition(".")
-        slots.setdefault(int(index), {})[slot] = tensor
+        slots.setdefault(int(index), {})[slot] = _laid_out_as(parameters[int(index)], tensor)
     state.optimizer.load_state_dict(state.optimizer.state_dict() | {"state": slots})
     state.epoch, state.seconds = meta["epoch"], meta["seconds"]
     state.curve = tuple(Point(**point) for point in meta["curve"])
+
+
+def _laid_out_as(parameter: Tensor, slot: Tensor) -> Tensor:
+    """The same values in the parameter's order of memory, which fused optimizers take for granted."""
+    return torch.empty_like(parameter).copy_(slot) if slot.shape == parameter.shape else slot
 
 
 def _slots(optimizer: torch.optim.Optimizer) -> Iterator[tuple[int, str, Tensor]]:
@@ -366,9 +374,9 @@ def _tensors(task: Task, split: Split) -> tuple[Tensor, Tensor]:
     return x, torch.from_numpy(task.preprocessor.targets(split.y))
 
 
-def _generator(seed: int, epoch: int) -> torch.Generator:
-    """A generator for one epoch of one seed. SeedSequence spreads neighbouring pairs far apart."""
-    mixed = np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)
+def _generator(*numbers: int) -> torch.Generator:
+    """A generator for one seed and epoch, or a batch of it. SeedSequence spreads neighbouring pairs far apart."""
+    mixed = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(mixed[0]) & (2**63 - 1))
 
 

@@ -134,6 +134,7 @@ class Recipe:
             arXiv:1512.00567).
         clip: largest norm of the gradient, which is scaled down to it (Pascanu et al. 2013, arXiv:1211.5063); 0 is off.
         patience: stop after this many epochs without a lower validation loss and keep the best epoch; 0 is off.
+        augment: change training samples at random, as the problem knows how to.
     """
 
     optimizer: Literal["gd", "sgd", "momentum", "adam", "adamw"] = "adam"
@@ -148,6 +149,7 @@ class Recipe:
     label_smoothing: float = 0.0
     clip: float = 0.0
     patience: int = 0
+    augment: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
