@@ -594,10 +594,14 @@ class Target:
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """What the user can afford; None is unlimited. `min_score` is the validation score to reach, in its own unit."""
+    """What the user can afford; None is unlimited. `min_score` is the validation score to reach, in its own unit.
+
+    `max_latency_ms` is for the median request, `max_latency_p99_ms` for all but the slowest one in a hundred.
+    """
 
     max_params: int | None = None
     max_latency_ms: float | None = None
+    max_latency_p99_ms: float | None = None
     max_size_bytes: int | None = None
     max_memory_bytes: int | None = None
     max_train_seconds: float | None = None

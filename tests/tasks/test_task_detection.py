@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.detection_data import Boxes, coco, jpeg, voc, xml
 
 from sizewise import tasks
 from sizewise.errors import DataError, SizewiseError, UsageError
 from sizewise.records import Reading
 from sizewise.tasks.detection.annotated import Annotated, Skipped
 from sizewise.tasks.detection.pictures import _inside
-from tests.detection_data import Boxes, coco, jpeg, voc, xml
 
 IMAGES: dict[str, Boxes] = {f"i{n}": [("cat", 10, 10, 30, 34), ("dog", 32, 4, 60, 40)] for n in range(10)}
 
