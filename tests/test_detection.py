@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from sizewise.errors import UsageError
 from sizewise.loop import Data, Start, train_one
 from sizewise.measure import inputs
 from sizewise.records import Recipe, Run, Signature, Trial
+from sizewise.report.pictures import boxed
 from sizewise.runtimes import eager
 from sizewise.runtimes.boxes import Boxes
 from sizewise.store import Store
@@ -251,3 +253,13 @@ def test_boxes_of_a_small_grid_are_as_many_as_it_has_cells() -> None:
     assert boxes.shape == (3, 32, 6)
     assert (boxes[..., 2:] >= 0).all()
     assert (boxes[..., 2:] <= 16).all()
+
+
+def test_pictures_show_what_was_found_and_what_is_true(run: Run, task: Task, store: Store) -> None:
+    session = eager.session(compress.candidates.deployable(run, task, store), task.signature)
+    pictures = boxed(task, session)
+    assert len(pictures) == 3
+    for picture in pictures:
+        root = ElementTree.fromstring(picture)
+        assert root[0].attrib["href"].startswith("data:image/png;base64,")
+        assert {box[0].text.partition(" ")[0] for box in root[1:]} >= {"truth:"}

@@ -35,6 +35,7 @@ class Page:
         runs: every finished run, the sweep's and all others.
         sweep: keys of the sweep's own trials.
         command: what reproduces the study.
+        pictures: test samples as the recommended model sees them, as SVG, where there is something to see.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Page:
     command: str
     environment: Mapping[str, str]
     recipe: Recipe
+    pictures: Sequence[str] = ()
 
     @property
     def sizes(self) -> dict[int, list[Run]]:
