@@ -246,13 +246,13 @@ def test_every_runtime_gives_the_same_boxes(run: Run, task: Task, store: Store) 
 
 
 def test_boxes_of_a_small_grid_are_as_many_as_it_has_cells() -> None:
-    signature = Signature("detection", (3, 16, 16), 2)
+    signature = Signature("detection", (3, 16, 40), 2)
     family = families.load("detector", signature)
-    grid = family.build(1, seed=0).eval()(torch.zeros(3, 3, 16, 16))
+    grid = family.build(1, seed=0).eval()(torch.zeros(3, 3, 16, 40))
     boxes = Boxes(signature)(grid)
-    assert boxes.shape == (3, 32, 6)
+    assert boxes.shape == (3, 80, 6)
     assert (boxes[..., 2:] >= 0).all()
-    assert (boxes[..., 2:] <= 16).all()
+    assert (boxes[..., 2:] <= torch.tensor([40, 16, 40, 16])).all()
 
 
 def test_pictures_show_what_was_found_and_what_is_true(run: Run, task: Task, store: Store) -> None:

@@ -17,7 +17,7 @@ def test_it_is_the_family_of_detection() -> None:
     assert families.suited(SIGNATURE) == "detector"
 
 
-@pytest.mark.parametrize("size", [(48, 64), (50, 61), (16, 16)])
+@pytest.mark.parametrize("size", [(48, 64), (50, 61), (16, 33)])
 def test_the_grid_is_a_quarter_of_the_image_rounded_up(size: tuple[int, int]) -> None:
     module = families.load("detector", Signature("detection", (3, *size), 3)).build(2, seed=0).eval()
     assert module(torch.zeros(2, 3, *size)).shape == (2, 7, -(-size[0] // 4), -(-size[1] // 4))
@@ -58,9 +58,15 @@ def test_it_is_pruned_to_a_smaller_one() -> None:
     [
         Signature("classification", (3, 48, 64), 3),
         Signature("detection", (3, 8, 64), 3),
+        Signature("detection", (3, 32, 32), 3),
         Signature("detection", (3, 8, 64, 64), 3),
     ],
 )
 def test_it_refuses_other_tasks(signature: Signature) -> None:
     with pytest.raises(UsageError, match="detector family cannot"):
         families.load("detector", signature)
+
+
+def test_a_single_small_sample_can_be_learned_from() -> None:
+    module = families.load("detector", Signature("detection", (3, 16, 33), 3)).build(2, seed=0).train()
+    assert module(torch.randn(1, 3, 16, 33)).isfinite().all()

@@ -23,7 +23,10 @@ PRIOR = 0.05
 """Probability of a centre that every cell starts from, so that the many empty ones do not drown the few that are not
 (Lin et al. 2017, arXiv:1708.02002, section 4.1)."""
 
-SMALLEST = 16
+SMALLEST, COARSEST = 16, 32
+"""Pixels of the shorter side at least, and of the longer one more than: batch normalisation of a single sample needs two
+cells at the coarsest level."""
+
 GROWTH = (1, 2, 4, 6)
 """Channels at strides 4, 8, 16 and 32, in widths."""
 
@@ -85,8 +88,12 @@ def build(width: int, task: Signature) -> nn.Module:
     """A detector of `width` channels at a quarter of the image's size, and up to six times as many where it is coarse.
 
     Raises:
-        UsageError: the images are smaller than 16×16, or it is not objects that are sought.
+        UsageError: the images are smaller than 16×33, or it is not objects that are sought.
     """
-    if task.problem != "detection" or task.layout != "image" or min(task.input_shape[1:]) < SMALLEST:
-        raise refuse("detector", task, f"detection in images of at least {SMALLEST}×{SMALLEST}")
+    if task.problem != "detection" or task.layout != "image" or not _large_enough(task.input_shape[1:]):
+        raise refuse("detector", task, f"detection in images of at least {SMALLEST}×{COARSEST + 1}")
     return Detector(width, task.channels, task.outputs)
+
+
+def _large_enough(size: tuple[int, ...]) -> bool:
+    return min(size) >= SMALLEST and max(size) > COARSEST

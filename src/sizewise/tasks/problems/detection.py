@@ -31,6 +31,9 @@ SPREAD = 0.1
 NARROWEST = 0.35
 """The smallest such deviation, in cells."""
 
+AT_ONCE = 32
+"""Images whose objects are drawn together, to bound the memory of one grid for each of them."""
+
 GROUPS = 40
 """Of images, left out one at a time to see what each contributes to a mean average precision."""
 
@@ -83,7 +86,16 @@ class Detection(Problem):
         """
         import torch
 
-        (height, width), (rows, columns) = self.signature.input_shape[1:], grid.shape[2:]
+        size = (grid.shape[2], grid.shape[3])
+        drawn = [self._drawn(size, part) for part in torch.split(y, AT_ONCE)]
+        heat, weight, goal = (torch.cat(parts) for parts in zip(*drawn, strict=True))
+        return heat, weight, goal
+
+    def _drawn(self, size: tuple[int, int], y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same for a grid of this many rows and columns, all images at once."""
+        import torch
+
+        (height, width), (rows, columns) = self.signature.input_shape[1:], size
         kind, (left, top, right, bottom) = y[..., 0], y[..., 1:].unbind(2)
         across, x, blob_x = _along((left, right), width, columns)
         down, y_, blob_y = _along((top, bottom), height, rows)
@@ -95,8 +107,7 @@ class Detection(Problem):
         share = nearest * (nearest > NEAR)
         total = torch.zeros_like(kind).scatter_add_(1, whose, share)
         weight = share / total.gather(1, whose).clamp(min=1e-6)
-        column = torch.arange(columns, device=grid.device).repeat(rows)
-        row = torch.arange(rows, device=grid.device).repeat_interleave(columns)
+        column, row = torch.arange(columns).repeat(rows), torch.arange(rows).repeat_interleave(columns)
         goal = [x.gather(1, whose) - column, y_.gather(1, whose) - row]
         goal += [side.clamp(min=1e-3).log().gather(1, whose) for side in (across, down)]
         shape = (len(y), -1, rows, columns)
@@ -211,7 +222,7 @@ def _along(edges: tuple[Tensor, Tensor], pixels: int, cells: int) -> tuple[Tenso
     low, high = (edge * (cells / pixels) for edge in edges)
     length, centre = high - low, (low + high) / 2
     cell = centre.floor().clamp(0, cells - 1)
-    away = torch.arange(cells, device=cell.device) - cell.unsqueeze(2)
+    away = torch.arange(cells) - cell.unsqueeze(2)
     deviation = (SPREAD * length).clamp(min=NARROWEST).unsqueeze(2)
     return length, centre, torch.exp(-0.5 * (away / deviation) ** 2)
 
