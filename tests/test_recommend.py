@@ -79,6 +79,7 @@ def test_a_budget_that_nothing_meets_is_unmet() -> None:
         Budget(max_size_bytes=19_999),
         Budget(max_memory_bytes=299_999_999),
         Budget(max_latency_ms=1.09),
+        Budget(max_latency_p99_ms=2.19),
         Budget(min_score=0.981),
     ],
 )
@@ -93,6 +94,7 @@ def test_each_limit_excludes_what_is_just_beyond_it(budget: Budget) -> None:
         Budget(max_size_bytes=20_000),
         Budget(max_memory_bytes=300_000_000),
         Budget(max_latency_ms=1.11),
+        Budget(max_latency_p99_ms=2.21),
         Budget(min_score=0.98),
     ],
 )

@@ -82,7 +82,7 @@ def check_parity(folder: Path, measurement: Measurement, task: Task, store: Stor
                 hint=_ELSEWHERE,
             )
         limit = TOLERANCE * max(1.0, float(np.abs(theirs).max()))
-        found.append(float(np.abs(ours - theirs).max()))
+        found.append(task.problem.distance(ours, theirs))
         if not found[-1] <= limit:  # written so that NaN fails
             raise ParityError(
                 f"{measurement.candidate.name} differs from its model by {found[-1]:.3g} at batch {batch}; "

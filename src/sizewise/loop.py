@@ -166,6 +166,8 @@ def _step(state: State, trial: Trial, data: Data, teacher: Tensor | None, batch:
     problem, signature = data.task.problem, data.task.signature
     for chunk in torch.split(batch, FULL_BATCH_CHUNK):
         x, y = trimmed(data.x[chunk], signature), data.y[chunk]
+        if trial.recipe.augment:  # by its first sample, which no other batch of the epoch has
+            x, y = problem.augment(x, y, _generator(trial.seed, state.epoch + 1, 1 + int(chunk[0])))
         outputs = problem.forward(state.module, x, y)
         sums, counts = problem.losses(outputs, y, trial.recipe)
         loss = sums.sum() / counts.sum()
@@ -373,9 +375,9 @@ def _tensors(task: Task, split: Split) -> tuple[Tensor, Tensor]:
     return x, torch.from_numpy(task.preprocessor.targets(split.y))
 
 
-def _generator(seed: int, epoch: int) -> torch.Generator:
-    """A generator for one epoch of one seed. SeedSequence spreads neighbouring pairs far apart."""
-    mixed = np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)
+def _generator(*numbers: int) -> torch.Generator:
+    """A generator for one seed and epoch, or a batch of it. SeedSequence spreads neighbouring pairs far apart."""
+    mixed = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(mixed[0]) & (2**63 - 1))
 
 

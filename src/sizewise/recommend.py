@@ -70,6 +70,7 @@ def _within(m: Measurement, budget: Budget) -> bool:
     limits = (
         (budget.max_params, m.candidate.params),
         (budget.max_latency_ms, m.latency_p50_ms.high),
+        (budget.max_latency_p99_ms, m.latency_p99_ms.high),
         (budget.max_size_bytes, m.size_bytes),
         (budget.max_memory_bytes, m.peak_memory_bytes),
     )

@@ -134,6 +134,7 @@ class Recipe:
             arXiv:1512.00567).
         clip: largest norm of the gradient, which is scaled down to it (Pascanu et al. 2013, arXiv:1211.5063); 0 is off.
         patience: stop after this many epochs without a lower validation loss and keep the best epoch; 0 is off.
+        augment: change training samples at random, as the problem knows how to.
     """
 
     optimizer: Literal["gd", "sgd", "momentum", "adam", "adamw"] = "adam"
@@ -148,6 +149,7 @@ class Recipe:
     label_smoothing: float = 0.0
     clip: float = 0.0
     patience: int = 0
+    augment: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -597,10 +599,14 @@ class Target:
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """What the user can afford; None is unlimited. `min_score` is the validation score to reach, in its own unit."""
+    """What the user can afford; None is unlimited. `min_score` is the validation score to reach, in its own unit.
+
+    `max_latency_ms` is for the median request, `max_latency_p99_ms` for all but the slowest one in a hundred.
+    """
 
     max_params: int | None = None
     max_latency_ms: float | None = None
+    max_latency_p99_ms: float | None = None
     max_size_bytes: int | None = None
     max_memory_bytes: int | None = None
     max_train_seconds: float | None = None

@@ -37,6 +37,7 @@ class Page:
         sweep: keys of the sweep's own trials.
         command: what reproduces the study.
         skipped: what was left out of the data.
+        pictures: test samples as the recommended model sees them, as SVG, where there is something to see.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Page:
     environment: Mapping[str, str]
     recipe: Recipe
     skipped: Sequence[Exclusion] = ()
+    pictures: Sequence[str] = ()
 
     @property
     def sizes(self) -> dict[int, list[Run]]:

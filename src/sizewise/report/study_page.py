@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sizewise import runtimes
 from sizewise.records import Choice, Compression, Export, Finding, Law, Measurement, Recommendation
+from sizewise.report import pictures
 from sizewise.report.page import Page, render
 from sizewise.store import write_atomic
 from sizewise.study import Workspace
@@ -42,4 +44,14 @@ def collect(space: Workspace) -> Page:
         environment=space.found("environment.json", dict[str, str], {}),
         recipe=space.study.recipe,
         skipped=task.skipped,
+        pictures=_pictures(space),
     )
+
+
+def _pictures(space: Workspace) -> list[str]:
+    """Test images with the recommended detector's boxes."""
+    recommendation = space.found("recommendation.json", Recommendation, None)
+    if space.task.signature.problem != "detection" or recommendation is None:
+        return []
+    folder = space.store / "candidates" / recommendation.name
+    return pictures.boxed(space.task, runtimes.load(folder)) if folder.is_dir() else []

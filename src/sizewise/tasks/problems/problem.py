@@ -16,7 +16,7 @@ from sizewise.errors import UsageError
 from sizewise.records import Metric, Recipe, Scores, Signature
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Generator, Tensor, nn
 
     from sizewise.tasks.task import Split
 
@@ -104,9 +104,21 @@ class Problem(ABC):
         outputs: Tensor = module(x)
         return outputs
 
+    def augment(self, x: Tensor, y: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+        """A batch of standardised samples and their targets, changed at random in ways that do not matter.
+
+        Raises:
+            UsageError: this problem has none.
+        """
+        raise UsageError(f"{self.signature.problem} has no augmentation", hint="leave recipe.augment out")
+
     def read(self, outputs: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
         """What is kept of a batch's outputs to be judged."""
         return outputs
+
+    def distance(self, a: NDArray[Any], b: NDArray[Any]) -> float:
+        """How far two answers to the same samples are apart: the largest absolute difference."""
+        return float(np.abs(a - b).max())
 
     def same(self, a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.bool_]:
         """Whether two models give one answer, for each example."""
