@@ -390,7 +390,7 @@ def limits(found: Sequence[Finding]) -> str:
 def choice(c: Choice) -> str:
     lines = [f"choice ({c.status}): {c.sentence}", *(f"  {reason}" for reason in c.reasons)]
     if c.predicted:
-        lines.append(f"  the law predicts {_predicted(c)} at this size")
+        lines.append(f"  the law predicts {_error(c)} at this size")
     if c.next_run:
         n = c.next_run
         which = " and ".join(map(str, n.widths))
@@ -398,7 +398,8 @@ def choice(c: Choice) -> str:
     return "\n".join(lines)
 
 
-def _predicted(c: Choice) -> str:
+def _error(c: Choice) -> str:
+    """What the law predicts for the chosen size."""
     e = c.predicted
     assert e is not None
     value, low, high = (words.score(v, c.metric) for v in (e.value, e.low, e.high))
