@@ -69,18 +69,22 @@ def duration(seconds: float) -> str:
 
 
 def plan(p: Plan) -> str:
+    embedded = any(c.non_embedding != c.params for c in p.costs)
     rows = [
         (
             f"{c.width}",
             f"{c.params:,}",
+            *([f"{c.non_embedding:,}"] if embedded else []),
             f"{c.flops:,}",
+            f"{c.training_flops:,}",
             f"{c.memory_bytes / 1e6:.1f}",
             f"{c.step_ms:.2f}",
             f"{c.seconds:.1f}",
         )
         for c in p.costs
     ]
-    text = table(("width", "parameters", "FLOPs/sample", "memory MB", "ms/step", "s/run"), rows)
+    counts = ("parameters", "non-embedding") if embedded else ("parameters",)
+    text = table(("width", *counts, "FLOPs/sample", "training", "memory MB", "ms/step", "s/run"), rows)
     total = len(p.trials) + len(p.probes)
     text += f"\n{total} trials ({len(p.trials)} of the sweep, {len(p.probes)} probes), {p.finished} already finished"
     text += f"\nabout {duration(p.seconds)} of training with {p.workers} worker processes"

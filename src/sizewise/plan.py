@@ -136,6 +136,8 @@ def _cost(family: Family, width: int, recipe: Recipe, data: Data) -> Cost:
     return Cost(
         width=width,
         params=family.params(width),
+        non_embedding=families.non_embedding(module),
+        training_flops=families.training_flops(module, family.signature),
         flops=families.flops(module, family.signature),
         memory_bytes=families.training_bytes(module, family.signature, at_once(recipe, len(data.x)), slots),
         step_ms=step * 1e3,

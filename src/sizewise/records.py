@@ -259,11 +259,20 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What one width costs, timed on a few real steps. `seconds` is one run at the full training split."""
+    """What one width costs, timed on a few real steps.
+
+    Attributes:
+        params, non_embedding: trainable parameters, and those of them that are no tables of token vectors.
+        flops, training_flops: floating-point operations for one sample: forward, and forward and backward.
+        memory_bytes: of one training step.
+        seconds: one run at the full training split.
+    """
 
     width: int
     params: int
+    non_embedding: int
     flops: int
+    training_flops: int
     memory_bytes: int
     step_ms: float
     seconds: float
