@@ -257,3 +257,14 @@ def test_a_users_own_family_goes_all_the_way(tmp_path: Path) -> None:
     assert result.returncode in (0, 3), result.stderr
     assert (tmp_path / "report.html").exists()
     assert list((tmp_path / "models").glob("*/manifest.json"))
+
+
+def test_a_reader_that_has_seen_enough_is_no_crash(small_study: Path) -> None:
+    command = [sys.executable, "-m", "sizewise.cli", "fit", str(small_study), "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        assert writer.stderr is not None
+        writer.stdout.close()
+        said = writer.stderr.read().decode()
+    assert "Traceback" not in said
+    assert writer.returncode == cli.UNREAD

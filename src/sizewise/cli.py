@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shlex
 import sys
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 INSUFFICIENT = 3
 INTERRUPTED = 130
+UNREAD = 141
+"""As of a process that wrote to a pipe that nobody reads any more."""
 
 DESCRIPTION = """Find the smallest model that does the job, and prove it.
 
@@ -332,6 +335,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted; the same command resumes", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:  # the reader, `head` for one, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNREAD
 
 
 def _run(options: argparse.Namespace) -> int:
