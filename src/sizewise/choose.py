@@ -72,7 +72,7 @@ def choose(
     scores = {w: stats.mean(np.array([run.validation.score for run in sizes[w]])) for w in widths}
     enough = {w: _reaches(scores[w], metric, budget) for w in widths}
     chosen = min([w for w in walk.passed if enough[w]] or walk.passed)
-    best, reference = (max(group, key=lambda w: (metric.gain(scores[w].value, 0), w)) for group in (widths, allowed))
+    best, reference = (max(group, key=lambda w: (_merit(scores[w], metric), w)) for group in (widths, allowed))
     status, params = _status(walk, widths[-1]), sizes[chosen][0].params
     name = f"Width {chosen} ({params:,} parameters, {words.validated(scores[chosen].value, metric)})"
     return Choice(
@@ -101,6 +101,11 @@ def choose(
 def meets_min_score(choice: Choice, budget: Budget | None) -> bool:
     """Whether the chosen width's mean validation score is as good as the budget asks."""
     return _reaches(choice.score, choice.metric, budget)
+
+
+def _merit(score: Estimate, metric: Metric) -> float:
+    """How good a score is; that of a run that diverged may be no number."""
+    return -math.inf if math.isnan(score.value) else metric.gain(score.value, 0)
 
 
 def _reaches(score: Estimate, metric: Metric, budget: Budget | None) -> bool:
