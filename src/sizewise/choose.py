@@ -236,7 +236,8 @@ def _next_run(question: Comparison, sizes: Sizes, margin: float) -> NextRun:
     """More seeds of both widths of an open question: as many as their scatter needs to clear the margin."""
     d = question.difference
     distance = max(abs(d.value + margin), margin / 10)
-    needed = math.ceil(d.n * ((d.high - d.value) / distance) ** 2)
+    wanted = d.n * ((d.high - d.value) / distance) ** 2
+    needed = math.ceil(wanted) if math.isfinite(wanted) else 2 * d.n  # a run that diverged says nothing of scatter
     more = min(max(needed - d.n, 1), MOST_SEEDS)
     by_label = {_label(width): (width, runs) for width, runs in sizes.items()}
     (width, runs), (rival, rivals) = by_label[question.a], by_label[question.b]
