@@ -72,7 +72,7 @@ def choose(
     scores = {w: stats.mean(np.array([run.validation.score for run in sizes[w]])) for w in widths}
     enough = {w: _reaches(scores[w], metric, budget) for w in widths}
     chosen = min([w for w in walk.passed if enough[w]] or walk.passed)
-    best, reference = (max(group, key=lambda w: (metric.gain(scores[w].value, 0), w)) for group in (widths, allowed))
+    best, reference = (max(group, key=lambda w: (_merit(scores[w], metric), w)) for group in (widths, allowed))
     status, params = _status(walk, widths[-1]), sizes[chosen][0].params
     name = f"Width {chosen} ({params:,} parameters, {words.validated(scores[chosen].value, metric)})"
     return Choice(
@@ -101,6 +101,11 @@ def choose(
 def meets_min_score(choice: Choice, budget: Budget | None) -> bool:
     """Whether the chosen width's mean validation score is as good as the budget asks."""
     return _reaches(choice.score, choice.metric, budget)
+
+
+def _merit(score: Estimate, metric: Metric) -> float:
+    """How good a score is; that of a run that diverged may be no number."""
+    return -math.inf if math.isnan(score.value) else metric.gain(score.value, 0)
 
 
 def _reaches(score: Estimate, metric: Metric, budget: Budget | None) -> bool:
@@ -231,7 +236,8 @@ def _next_run(question: Comparison, sizes: Sizes, margin: float) -> NextRun:
     """More seeds of both widths of an open question: as many as their scatter needs to clear the margin."""
     d = question.difference
     distance = max(abs(d.value + margin), margin / 10)
-    needed = math.ceil(d.n * ((d.high - d.value) / distance) ** 2)
+    wanted = d.n * ((d.high - d.value) / distance) ** 2
+    needed = math.ceil(wanted) if math.isfinite(wanted) else 2 * d.n  # a run that diverged says nothing of scatter
     more = min(max(needed - d.n, 1), MOST_SEEDS)
     by_label = {_label(width): (width, runs) for width, runs in sizes.items()}
     (width, runs), (rival, rivals) = by_label[question.a], by_label[question.b]

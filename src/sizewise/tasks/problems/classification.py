@@ -118,5 +118,7 @@ def _areas(logs: Array, y: NDArray[Any]) -> Array:
 def _calibration_error(logs: Array, y: NDArray[Any]) -> float:
     """Mean distance of confidence and accuracy over bins of confidence (Naeini et al. 2015; Guo et al. 2017, eq. 3)."""
     confidence, hits = np.exp(logs.max(axis=1)), logs.argmax(axis=1) == y
+    if not np.isfinite(confidence).all():  # the run diverged
+        return float("nan")
     bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
     return float(np.abs(np.bincount(bins, hits - confidence, BINS)).sum() / len(y))

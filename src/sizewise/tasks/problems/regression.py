@@ -45,12 +45,10 @@ class Regression(Problem):
     def judge(self, answers: NDArray[Any], split: Split) -> Judged:
         from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
-        y = split.y
-        values = {
-            "MSE": float(mean_squared_error(y, answers)),
-            "MAE": float(mean_absolute_error(y, answers)),
-            "R2": float(r2_score(y, answers)) if len(y) > 1 else float("nan"),
-        }
+        y, values = split.y, {"MSE": float("nan"), "MAE": float("nan"), "R2": float("nan")}
+        if np.isfinite(answers).all():  # a run that diverged answers nothing
+            values["MSE"], values["MAE"] = float(mean_squared_error(y, answers)), float(mean_absolute_error(y, answers))
+            values["R2"] = float(r2_score(y, answers)) if len(y) > 1 else float("nan")
         off = np.asarray(answers, float) - y
         loss = float(((off / np.asarray(self.target_std)) ** 2).mean())
         return Judged(values, {"MSE": (off**2).mean(axis=1), "MAE": np.abs(off).mean(axis=1)}, loss=loss)
