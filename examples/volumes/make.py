@@ -3,7 +3,7 @@
     python examples/volumes/make.py
 
 Nothing here is a scan of a patient. Place and size are drawn at random, the two solids have the same mean volume and
-brightness, and the noise is as strong as the signal, so that a model has to see the shape.
+brightness, and there is noise, so that a model has to see the shape.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FOLDER = Path("runs/data/solids")
-SIDE, COUNT, NOISE = 16, 400, 1.0
+SIDE, COUNT, NOISE = 16, 500, 0.6
 CUBE_OVER_SPHERE = (np.pi / 6) ** (1 / 3)
 """Half the side of a cube over the radius of the sphere of its volume."""
 

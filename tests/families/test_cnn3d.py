@@ -31,7 +31,7 @@ def test_sides_are_halved_as_long_as_they_have_eight_voxels() -> None:
     assert strides(64, 64, 64) == [(2, 2, 2)] * 4
 
 
-@given(sides=st.tuples(*[st.integers(1, 40)] * 3), width=st.integers(1, 12))
+@given(sides=st.tuples(st.integers(2, 40), st.integers(1, 40), st.integers(1, 40)), width=st.integers(1, 12))
 @settings(max_examples=15, deadline=None)
 def test_parameters_grow_with_the_width_for_volumes_of_any_shape(sides: tuple[int, int, int], width: int) -> None:
     family = families.load("cnn3d", Signature("classification", (1, *sides), 4))
@@ -59,7 +59,7 @@ def test_the_same_seed_gives_the_same_weights() -> None:
     assert not torch.equal(a["head.weight"], other["head.weight"])
 
 
-@pytest.mark.parametrize("shape", [(1, 16, 16), (8, 8)])
+@pytest.mark.parametrize("shape", [(1, 16, 16), (8, 8), (1, 1, 1, 1)])
 def test_what_is_no_volume_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(UsageError, match="cannot do classification on a"):
         families.load("cnn3d", Signature("classification", shape, 10))

@@ -60,8 +60,8 @@ def build(width: int, task: Signature) -> nn.Module:
     """The 3-D CNN whose first convolution has `width` channels.
 
     Raises:
-        UsageError: it is not volumes that are classified or measured.
+        UsageError: a volume is a single voxel, or it is not volumes that are classified or measured.
     """
-    if task.layout != "volume" or task.problem not in ("classification", "regression"):
+    if task.layout != "volume" or max(task.input_shape[1:]) < 2 or task.problem not in ("classification", "regression"):
         raise refuse("cnn3d", task, "classification or regression of volumes (channels, depth, height, width)")
     return Cnn3d(width, task.input_shape, task.outputs)

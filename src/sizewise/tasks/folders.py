@@ -105,8 +105,14 @@ def opened(
     if many or _labels(kept) != _labels(files):
         others = f"; {len(broken):,} of {len(found):,} {kind.plural} are broken" if len(broken) > 1 else ""
         raise DataError(f"{first.message}{others}", hint=first.hint)
-    reason = f"{kind.plural} that cannot be read, the first {path}"
-    return kept, [array for array in found if not isinstance(array, DataError)], (Exclusion(reason, len(broken), ()),)
+    which = (
+        f"{kind.plural[:-1]} that cannot be read:" if len(broken) == 1 else f"{kind.plural} that cannot be read, first"
+    )
+    return (
+        kept,
+        [array for array in found if not isinstance(array, DataError)],
+        (Exclusion(f"{which} {path}", len(broken), ()),),
+    )
 
 
 def task(files: Files, x: NDArray[Any], skipped: Sequence[Exclusion]) -> Task:
