@@ -135,7 +135,9 @@ def _given(target: str, task: Signature | None) -> Any:
 def _sized(keras: Any, target: str, width: int, task: Signature) -> Any:
     given = _given(target, task)
     if not isinstance(given, keras.Model):
-        raise UsageError(f"keras:{target} is a {type(given).__name__}", hint="name a keras.Model, or a function making one")
+        raise UsageError(
+            f"keras:{target} is a {type(given).__name__}", hint="name a keras.Model, or a function making one"
+        )
     try:
         settings = _thinner(given.get_config(), width / AS_WRITTEN)
         model = type(given).from_config(settings)
