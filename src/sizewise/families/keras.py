@@ -127,7 +127,7 @@ def _given(target: str, task: Signature | None) -> Any:
     from sizewise.families.thinned import takes_one
 
     made = imported(target)
-    if callable(made) and not hasattr(made, "get_config"):
+    if callable(made) and not isinstance(made, nn.Module):
         made = (made(task) if task else None) if takes_one(made) else made()
     return made
 

@@ -87,7 +87,10 @@ def _counted(target: str, width: int, task: Signature) -> nn.Module:
     """The model without storage. Graphs need real tensors, so one is made, once."""
     with torch.device("cpu"), torch.random.fork_rng(devices=[]):
         module = _thinned(target, width, task)
-    return module.to("meta")
+    tied = _tied(module)
+    module.to("meta")
+    _tie(module, tied)
+    return module
 
 
 def _thinned(target: str, width: int, task: Signature) -> nn.Module:
