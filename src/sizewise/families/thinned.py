@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -160,10 +161,16 @@ def _survey(target: str, task: Signature) -> tuple[Cut, ...]:
 
 
 def _answer(module: nn.Module, task: Signature) -> torch.Size | None:
-    """Shape of the module's answer, None where it has none."""
+    """Shape of the module's answer, None where it has none.
+
+    By PyTorch's plain kernels, which check their sizes; fused ones (for attention where gradients are off, and oneDNN's
+    for recurrent layers) divide by some that a half-cut module has at 0, which ends the process.
+    """
     try:
-        with torch.no_grad():
-            answer = module(*example(task, 2))
+        with warnings.catch_warnings(), torch.enable_grad():
+            warnings.simplefilter("ignore")  # about graphics cards, when oneDNN is switched off and on
+            with torch.backends.mkldnn.flags(enabled=False):
+                answer = module(*example(task, 2))
     except Exception:  # whatever a half-cut module of a user does
         return None
     return answer.shape if isinstance(answer, Tensor) else None
