@@ -35,6 +35,11 @@ def test_sizes_and_samples_make_a_table_that_fit_reads(shared_data: Path, tmp_pa
     assert subprocess.run(fit, capture_output=True, check=False).returncode in (0, 3)
 
 
+def test_keras_mnist_is_as_everyone_writes_it() -> None:
+    code = (ROOT / "examples" / "keras_mnist.py").read_text()  # it is run in sizes by tests/families/test_keras.py
+    assert 'model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])' in code
+
+
 def test_every_example_is_tested() -> None:
     tested = set(re.findall(r'"examples" / "(\w+\.py)"', Path(__file__).read_text()))
     assert {p.name for p in (ROOT / "examples").glob("*.py")} == tested

@@ -143,7 +143,9 @@ def _seeds(family: Family, width: int, seed: int) -> Check:
                 hint="draw initial weights from PyTorch's global generator, which sizewise seeds, and no other",
             )
     if all(map(torch.equal, one.state_dict().values(), other.state_dict().values())):
-        return Check("seeds", False, "other seeds give the same weights: their runs differ in the order of samples only")
+        return Check(
+            "seeds", False, "other seeds give the same weights: their runs differ in the order of samples only"
+        )
     return Check("seeds", True, "one seed gives one model, another seed another")
 
 
@@ -168,8 +170,8 @@ def _learning(family: Family, width: int, seed: int) -> Check:
     before, after = first[0], float(np.mean(first[-5:]))
     if not after < LEARNED * before:  # written so that NaN fails
         raise UsageError(
-            f"{family.name} at width {width} does not learn {SAMPLES} samples by heart: its loss goes from {before:.4g} "
-            f"to {after:.4g} in {STEPS} steps",
+            f"{family.name} at width {width} does not learn {SAMPLES} samples by heart: its loss goes from "
+            f"{before:.4g} to {after:.4g} in {STEPS} steps",
             hint="return logits, not probabilities, and let gradients reach all layers",
         )
     return Check("learning", True, f"loss from {before:.3g} to {after:.3g} in {STEPS} steps, twice the same")
@@ -207,8 +209,8 @@ def _padding(family: Family, width: int, seed: int) -> Check:
             off = float((alone - together[: len(alone)]).abs().max())
             if not off <= TOLERANCE * max(1.0, float(alone.abs().max())):
                 raise UsageError(
-                    f"{family.name} answers a sample of {int(padding.lengths(x)[row])} steps differently, by {off:.3g}, "
-                    f"when it is padded to {x.shape[1]}",
+                    f"{family.name} answers a sample of {int(padding.lengths(x)[row])} steps differently, by "
+                    f"{off:.3g}, when it is padded to {x.shape[1]}",
                     hint="leave padding out of every mean, attention and reversed direction: sizewise.padding.mask(x)",
                 )
     return Check("padding", True, "a padded batch gives the answers of single samples")
@@ -288,6 +290,7 @@ def toy(signature: Signature) -> tuple[Problem, Split]:
 def _samples(signature: Signature, y: NDArray[np.int64]) -> NDArray[Any]:
     """Random samples with a pattern that tells the class."""
     rng, shape = np.random.default_rng(1), (len(y), *signature.input_shape)
+    x: NDArray[Any]
     if signature.vocabulary:
         x = rng.integers(min(3, signature.vocabulary - 1), signature.vocabulary, shape)
         x[:, ::2] = (1 + y % (signature.vocabulary - 1))[:, None]

@@ -1,9 +1,9 @@
-"""Classes of the `transformers` library in sizes, from their configurations: `transformers:BertForSequenceClassification`.
+"""Classes of the `transformers` library in sizes, by configuration: `transformers:BertForSequenceClassification`.
 
 One dial: at width w the residual stream is 8·w wide (of several stages, the first one's). The class's own default
-configuration says the proportions: the hidden layer, later stages, depth and heads are scaled as the stream is, depth to
-at least 2 layers, heads to the nearest smaller number that divides the stream. So BERT has width 96, and width 12 has
-1.5 layers of it, rounded up to 2. Weights start as the library starts them; nothing is downloaded.
+configuration says the proportions: the hidden layer, later stages, depth and heads are scaled as the stream is, depth
+to at least 2 layers, heads to the nearest smaller number that divides the stream. So BERT has width 96, and width 12
+has 1.5 layers of it, rounded up to 2. Weights start as the library starts them; nothing is downloaded.
 
 Token 0 is padding and is masked. Images are given as pixel values; their patches are the configuration's, or smaller,
 so that at least eight lie along the shorter side.
@@ -125,7 +125,9 @@ def _sizes(default: Any, stream: int, scale: float) -> dict[str, Any]:
     if "hidden_sizes" in sizes:
         return sizes
     sizes["hidden_size"] = stream
-    sizes["num_hidden_layers"] = max(min(FEWEST_LAYERS, default.num_hidden_layers), round(default.num_hidden_layers * scale))
+    sizes["num_hidden_layers"] = max(
+        min(FEWEST_LAYERS, default.num_hidden_layers), round(default.num_hidden_layers * scale)
+    )
     sizes["num_attention_heads"] = heads = _dividing(stream, default.num_attention_heads * scale)
     if isinstance(getattr(default, "num_key_value_heads", None), int):
         share = default.num_attention_heads // default.num_key_value_heads

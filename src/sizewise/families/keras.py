@@ -127,7 +127,7 @@ def _given(target: str, task: Signature | None) -> Any:
     from sizewise.families.thinned import takes_one
 
     made = imported(target)
-    if callable(made) and not hasattr(made, "get_config"):
+    if callable(made) and not isinstance(made, nn.Module):
         made = (made(task) if task else None) if takes_one(made) else made()
     return made
 
@@ -135,7 +135,9 @@ def _given(target: str, task: Signature | None) -> Any:
 def _sized(keras: Any, target: str, width: int, task: Signature) -> Any:
     given = _given(target, task)
     if not isinstance(given, keras.Model):
-        raise UsageError(f"keras:{target} is a {type(given).__name__}", hint="name a keras.Model, or a function making one")
+        raise UsageError(
+            f"keras:{target} is a {type(given).__name__}", hint="name a keras.Model, or a function making one"
+        )
     try:
         settings = _thinner(given.get_config(), width / AS_WRITTEN)
         model = type(given).from_config(settings)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -87,7 +88,10 @@ def _counted(target: str, width: int, task: Signature) -> nn.Module:
     """The model without storage. Graphs need real tensors, so one is made, once."""
     with torch.device("cpu"), torch.random.fork_rng(devices=[]):
         module = _thinned(target, width, task)
-    return module.to("meta")
+    tied = _tied(module)
+    module.to("meta")
+    _tie(module, tied)
+    return module
 
 
 def _thinned(target: str, width: int, task: Signature) -> nn.Module:
@@ -127,7 +131,9 @@ def takes_one(function: Callable[..., Any]) -> bool:
     """Whether a function must be given an argument."""
     import inspect
 
-    return any(p.default is p.empty for p in inspect.signature(function).parameters.values() if p.kind < p.VAR_POSITIONAL)
+    return any(
+        p.default is p.empty for p in inspect.signature(function).parameters.values() if p.kind < p.VAR_POSITIONAL
+    )
 
 
 # -- What can be cut --------------------------------------------------------------------------------------------------
@@ -155,10 +161,16 @@ def _survey(target: str, task: Signature) -> tuple[Cut, ...]:
 
 
 def _answer(module: nn.Module, task: Signature) -> torch.Size | None:
-    """Shape of the module's answer, None where it has none."""
+    """Shape of the module's answer, None where it has none.
+
+    By PyTorch's plain kernels, which check their sizes; fused ones (for attention where gradients are off, and oneDNN's
+    for recurrent layers) divide by some that a half-cut module has at 0, which ends the process.
+    """
     try:
-        with torch.no_grad():
-            answer = module(*example(task, 2))
+        with warnings.catch_warnings(), torch.enable_grad():
+            warnings.simplefilter("ignore")  # about graphics cards, when oneDNN is switched off and on
+            with torch.backends.mkldnn.flags(enabled=False):
+                answer = module(*example(task, 2))
     except Exception:  # whatever a half-cut module of a user does
         return None
     return answer.shape if isinstance(answer, Tensor) else None
@@ -207,7 +219,9 @@ def _ways(module: nn.Module, graph: Any, layer: nn.Module, root: str) -> Iterato
     names = {m: name for name, m in module.named_modules()}
     owners = sorted({up for m in members if m in names for up in _above(names[m])} - {names.get(m) for m in members})
     integers = [(o, k, v) for o in owners for k, v in vars(module.get_submodule(o)).items() if type(v) is int]
-    own = {v for m in members if isinstance(m, nn.Module) for k, v in vars(m).items() if k in _DIVIDING and type(v) is int}
+    own = {
+        v for m in members if isinstance(m, nn.Module) for k, v in vars(m).items() if k in _DIVIDING and type(v) is int
+    }
     own |= {2 for m in members if isinstance(m, RECURRENT) and m.bidirectional}
     heads = {v for _, k, v in integers if "head" in k}
     options = own | heads | {channels // v for v in heads if v} | {math.lcm(*own, 1)}
@@ -279,13 +293,13 @@ def _graph(module: nn.Module, task: Signature) -> Iterator[Any]:
     try:
         yield graph
     finally:
-        for holder, name in buffers:
+        for holder, name, persistent in buffers:
             values = holder._parameters.pop(name)
             assert values is not None
-            holder._buffers[name] = values.detach()
+            holder.register_buffer(name, values.detach(), persistent=persistent)
 
 
-def _buffers_as_parameters(module: nn.Module) -> list[tuple[nn.Module, str]]:
+def _buffers_as_parameters(module: nn.Module) -> list[tuple[nn.Module, str, bool]]:
     """Positions and the like are added to channels that are cut, so the graph must see them."""
     moved = []
     for holder in module.modules():
@@ -295,7 +309,7 @@ def _buffers_as_parameters(module: nn.Module) -> list[tuple[nn.Module, str]]:
             if values is not None and values.is_floating_point() and values.dim() > 1:
                 del holder._buffers[name]
                 holder._parameters[name] = nn.Parameter(values)
-                moved.append((holder, name))
+                moved.append((holder, name, name not in holder._non_persistent_buffers_set))
     return moved
 
 
@@ -304,7 +318,7 @@ def _opaque(module: nn.Module) -> Iterator[None]:
     """Recurrent and attention layers as one operation each: what happens inside them is not for the graph to see."""
     layers = [m for m in module.modules() if isinstance(m, (*RECURRENT, nn.MultiheadAttention))]
     for layer in layers:
-        layer.forward = _recurrent(layer) if isinstance(layer, RECURRENT) else _attention  # type: ignore[assignment]
+        layer.forward = _recurrent(layer) if isinstance(layer, RECURRENT) else _attention  # type: ignore[method-assign]
     try:
         with _LastFirst():
             yield
@@ -362,6 +376,8 @@ class Recurrent(tp.BasePruningFunc):  # type: ignore[misc]
     def prune_out_channels(self, layer: Any, idxs: list[int]) -> nn.Module:
         units = layer.hidden_size
         kept = sorted(set(range(units)) - {i % units for i in idxs})
+        if not kept:  # before PyTorch's kernels divide by it
+            raise ValueError("a recurrent layer would be left without units")
         directions = 1 + layer.bidirectional
         read = [d * units + k for d in range(directions) for k in kept]
         for name, weight in list(layer.named_parameters(recurse=False)):
@@ -381,7 +397,7 @@ class Recurrent(tp.BasePruningFunc):  # type: ignore[misc]
         return _refreshed(layer)
 
     def get_out_channels(self, layer: Any) -> int:
-        return int(layer.hidden_size) * (1 + layer.bidirectional)
+        return int(layer.hidden_size * (1 + layer.bidirectional))
 
     def get_in_channels(self, layer: Any) -> int:
         return int(layer.input_size)
