@@ -6,6 +6,7 @@ code (Lin et al. 2014, arXiv:1405.0312).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from io import StringIO
 from typing import TYPE_CHECKING, Any
@@ -152,8 +153,8 @@ class Detection(Problem):
         values = {HALF: _mean(precisions[0]), RANGE: _mean(precisions)}
         values |= {f"AP@.5 {name}": _mean(row) for name, row in zip(self.classes, precisions[0], strict=True)}
         examples = {
-            name: influence.jackknife(lambda kept, t=t: _mean(table.precisions(kept)[t]), len(split), groups=GROUPS)
-            for name, t in ((HALF, slice(0, 1)), (RANGE, slice(None)))
+            name: influence.jackknife(table.mean_of(part), len(split), groups=GROUPS)
+            for name, part in ((HALF, slice(0, 1)), (RANGE, slice(None)))
         }
         return Judged(values, examples)
 
@@ -181,6 +182,10 @@ class _Table:
             self.evaluation.evaluate()
         self.images = np.array(self.evaluation.evalImgs, dtype=object).reshape(classes, len(y))
         self._seen: dict[bytes, NDArray[np.float64]] = {}
+
+    def mean_of(self, thresholds: slice) -> Callable[[NDArray[np.intp]], float]:
+        """The mean average precision at some thresholds, as a function of the images."""
+        return lambda kept: _mean(self.precisions(kept)[thresholds])
 
     def precisions(self, kept: NDArray[np.intp]) -> NDArray[np.float64]:
         """Average precision (thresholds of overlap, classes) over the images `kept`; NaN of classes without boxes."""
