@@ -73,6 +73,19 @@ def test_a_folder_and_its_archive_are_one_task(tmp_path: Path) -> None:
     assert set(tmp_path.rglob("*")) == before
 
 
+def test_names_that_lead_out_of_an_archive_are_left_alone(tmp_path: Path) -> None:
+    folder, archive = voc(tmp_path / "d", IMAGES), tmp_path / "inside" / "d.zip"
+    archive.parent.mkdir()
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            file.write(path, path.relative_to(folder))
+        file.writestr("../Annotations/evil.xml", xml([("evil", 1, 1, 9, 9)]))
+        file.writestr("/JPEGImages/evil.jpg", jpeg())
+    before = set(tmp_path.rglob("*"))
+    assert load(archive).fingerprint == load(folder).fingerprint
+    assert set(tmp_path.rglob("*")) == before
+
+
 def test_coco_says_the_same_as_voc(tmp_path: Path) -> None:
     a = load(voc(tmp_path / "a", IMAGES))
     for name in IMAGES:

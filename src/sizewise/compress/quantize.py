@@ -126,6 +126,9 @@ class _Reader:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the quantizers' advice, written for their developers, out of the user's terminal."""
+    from onnxruntime import set_default_logger_severity
+
+    set_default_logger_severity(3)  # errors; they are raised as well
     names = ("", "nncf", "onnxruntime")
     levels = {name: logging.getLogger(name).level for name in names}
     for name in names:

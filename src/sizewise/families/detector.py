@@ -24,8 +24,8 @@ PRIOR = 0.05
 (Lin et al. 2017, arXiv:1708.02002, section 4.1)."""
 
 SMALLEST, COARSEST = 16, 32
-"""Pixels of the shorter side at least, and of the longer one more than: batch normalisation of a single sample needs two
-cells at the coarsest level."""
+"""Pixels of the shorter side at least, and of the longer one more than: batch normalisation of a single sample needs
+two cells at the coarsest level."""
 
 GROWTH = (1, 2, 4, 6)
 """Channels at strides 4, 8, 16 and 32, in widths."""

@@ -6,6 +6,7 @@ code (Lin et al. 2014, arXiv:1405.0312).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from io import StringIO
 from typing import TYPE_CHECKING, Any
@@ -100,10 +101,10 @@ class Detection(Problem):
         across, x, blob_x = _along((left, right), width, columns)
         down, y_, blob_y = _along((top, bottom), height, rows)
         blobs = blob_y.unsqueeze(3) * blob_x.unsqueeze(2) * (kind > 0)[..., None, None]
-        heat = torch.stack(
-            [(blobs * (kind == c + 1)[..., None, None]).amax(1) for c in range(self.signature.outputs)], dim=1
-        )
-        nearest, whose = blobs.flatten(2).max(dim=1)
+        blobs = blobs.flatten(2)
+        heat = blobs.new_zeros(len(y), 1 + self.signature.outputs, rows * columns)
+        heat.scatter_reduce_(1, kind.long().unsqueeze(2).expand_as(blobs), blobs, "amax")
+        nearest, whose = blobs.max(dim=1)
         share = nearest * (nearest > NEAR)
         total = torch.zeros_like(kind).scatter_add_(1, whose, share)
         weight = share / total.gather(1, whose).clamp(min=1e-6)
@@ -111,7 +112,7 @@ class Detection(Problem):
         goal = [x.gather(1, whose) - column, y_.gather(1, whose) - row]
         goal += [side.clamp(min=1e-3).log().gather(1, whose) for side in (across, down)]
         shape = (len(y), -1, rows, columns)
-        return heat, weight.reshape(shape), torch.stack(goal, dim=1).reshape(shape)
+        return heat[:, 1:].reshape(shape), weight.reshape(shape), torch.stack(goal, dim=1).reshape(shape)
 
     def augment(self, x: Tensor, y: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
         """Images and boxes mirrored, shifted and scaled a little, in other light."""
@@ -151,9 +152,11 @@ class Detection(Problem):
         precisions = table.precisions(np.arange(len(split)))
         values = {HALF: _mean(precisions[0]), RANGE: _mean(precisions)}
         values |= {f"AP@.5 {name}": _mean(row) for name, row in zip(self.classes, precisions[0], strict=True)}
-        thresholds = slice(0, 1) if self.metric.name == HALF else slice(None)
-        found = influence.jackknife(lambda kept: _mean(table.precisions(kept)[thresholds]), len(split), groups=GROUPS)
-        return Judged(values, {self.metric.name: found})
+        examples = {
+            name: influence.jackknife(table.mean_of(part), len(split), groups=GROUPS)
+            for name, part in ((HALF, slice(0, 1)), (RANGE, slice(None)))
+        }
+        return Judged(values, examples)
 
     def score(self, answers: NDArray[Any], split: Split) -> float:
         precisions = _Table(answers, split.y, len(self.classes)).precisions(np.arange(len(split)))
@@ -178,9 +181,19 @@ class _Table:
             self.evaluation.params.maxDets = [answers.shape[1]]
             self.evaluation.evaluate()
         self.images = np.array(self.evaluation.evalImgs, dtype=object).reshape(classes, len(y))
+        self._seen: dict[bytes, NDArray[np.float64]] = {}
+
+    def mean_of(self, thresholds: slice) -> Callable[[NDArray[np.intp]], float]:
+        """The mean average precision at some thresholds, as a function of the images."""
+        return lambda kept: _mean(self.precisions(kept)[thresholds])
 
     def precisions(self, kept: NDArray[np.intp]) -> NDArray[np.float64]:
         """Average precision (thresholds of overlap, classes) over the images `kept`; NaN of classes without boxes."""
+        if (key := kept.tobytes()) not in self._seen:  # both metrics leave out the same images
+            self._seen[key] = self._accumulated(kept)
+        return self._seen[key]
+
+    def _accumulated(self, kept: NDArray[np.intp]) -> NDArray[np.float64]:
         e = self.evaluation
         e.evalImgs = self.images[:, kept].ravel().tolist()
         e.params.imgIds = e._paramsEval.imgIds = (kept + 1).tolist()
