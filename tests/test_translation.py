@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,8 @@ from sizewise import families, runtimes, tasks
 from sizewise.compress.candidates import build
 from sizewise.config import Study
 from sizewise.errors import UsageError
-from sizewise.loop import Data, Start, train_one
+from sizewise.loop import Data, Start, batches, train_one
+from sizewise.measure import CALLS, TURN_SECONDS, _timed
 from sizewise.padding import BEGIN, END, PAD, lengths, pad
 from sizewise.records import Reading, Recipe, Run, Signature, Trial
 from sizewise.runtimes import beam
@@ -114,6 +116,29 @@ def test_the_loss_is_of_the_next_token(trained: Trained) -> None:
             expected = -logs[torch.arange(len(ids) - 1), ids[1:]].sum()
             torch.testing.assert_close(sums[row], expected, rtol=1e-4, atol=1e-4)
             assert counts[row] == len(ids) - 1
+
+
+def test_batches_hold_sentences_of_similar_length_and_each_once(trained: Trained) -> None:
+    data, recipe = Data.of(trained.task), Recipe(batch_size=16)
+    found = batches(data, recipe, torch.Generator().manual_seed(1))
+    assert sorted(torch.cat(list(found)).tolist()) == list(range(len(data.x)))
+    again = batches(data, recipe, torch.Generator().manual_seed(1))
+    assert all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
+    steps = lengths(data.y)
+    spread = [int(steps[batch].max() - steps[batch].min()) for batch in found]
+    assert np.mean(spread) < 0.5
+    assert int(steps.max() - steps.min()) >= 2
+    first = [int(steps[batch].max()) for batch in found]
+    assert first != sorted(first)
+
+
+@pytest.mark.parametrize(("seconds", "calls"), [(0.0, CALLS), (2 * TURN_SECONDS, 1)])
+def test_slow_models_are_timed_with_fewer_calls(seconds: float, calls: int) -> None:
+    def session(x: NDArray[Any]) -> NDArray[Any]:
+        time.sleep(seconds)
+        return x
+
+    assert len(_timed(session, np.zeros(1), CALLS)) <= calls
 
 
 def sentences(n: int, seed: int) -> tuple[list[str], list[str]]:

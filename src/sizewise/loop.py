@@ -12,7 +12,7 @@ import math
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -34,6 +34,9 @@ from sizewise.tasks import Split, Task
 
 CHECKPOINT_SECONDS = 15.0
 """A checkpoint is written at the first end of an epoch this long after the last one."""
+
+POOL = 50
+"""Batches that are sorted by length together."""
 
 EVALUATION_BATCH = 512
 FULL_BATCH_CHUNK = 4096
@@ -133,11 +136,10 @@ def _epoch(state: State, trial: Trial, data: Data, teacher: Tensor | None) -> No
     began = time.perf_counter()
     recipe, steps = trial.recipe, recipes.batches_per_epoch(trial.recipe, len(data.x))
     factor = recipes.schedule(recipe, steps * recipe.epochs)
-    order = torch.randperm(len(data.x), generator=_generator(trial.seed, state.epoch + 1))
     state.module.train()
     total, lr = torch.zeros(()), recipe.lr
     with _drawing(trial.seed, state.epoch + 1):
-        for number, batch in enumerate(torch.split(order, recipes.batch_of(recipe, len(order)))):
+        for number, batch in enumerate(batches(data, recipe, _generator(trial.seed, state.epoch + 1))):
             lr = recipe.lr * factor(state.epoch * steps + number)
             for group in state.optimizer.param_groups:
                 group["lr"] = lr
@@ -149,7 +151,7 @@ def _epoch(state: State, trial: Trial, data: Data, teacher: Tensor | None) -> No
         epoch=state.epoch,
         step=state.epoch * steps,
         lr=lr,
-        train_loss=float(total) / len(order),
+        train_loss=float(total) / len(data.x),
         validation_loss=loss,
         validation_score=score,
         seconds=state.seconds,
@@ -157,6 +159,24 @@ def _epoch(state: State, trial: Trial, data: Data, teacher: Tensor | None) -> No
     state.curve = (*state.curve, point)
     if recipe.patience and _best_epoch(state.curve) == state.epoch:
         state.best = {name: tensor.clone() for name, tensor in state.module.state_dict().items()}
+
+
+def batches(data: Data, recipe: Recipe, generator: torch.Generator) -> Sequence[Tensor]:
+    """The samples of each step of an epoch, in random order.
+
+    Where lengths differ, a batch holds samples of similar ones, since padding costs as much as what it pads: `POOL`
+    batches at a time are sorted by length, and their order is drawn again.
+    """
+    order = torch.randperm(len(data.x), generator=generator)
+    size, signature = recipes.batch_of(recipe, len(order)), data.task.signature
+    if not signature.dynamic:
+        return torch.split(order, size)
+    steps = padding.lengths(data.x)
+    if signature.target_steps:
+        steps += padding.lengths(data.y) * len(data.x[0])  # targets first: each of their steps costs more
+    pools = torch.split(order, POOL * size)
+    found = torch.split(torch.cat([pool[torch.argsort(steps[pool], stable=True)] for pool in pools]), size)
+    return [found[i] for i in torch.randperm(len(found), generator=generator)]
 
 
 def _step(state: State, trial: Trial, data: Data, teacher: Tensor | None, batch: Tensor) -> Tensor:
@@ -237,13 +257,13 @@ def time_steps(module: nn.Module, recipe: Recipe, data: Data, steps: int = 12) -
     module = families.arrange_module(module, data.task.signature)
     state = State(module, recipes.optimizer(recipe, module.parameters()))
     trial = Trial("", "", "", 1, 1.0, recipe, 0)
-    batch = torch.arange(at_once(recipe, len(data.x)))
+    at_a_time, ready = at_once(recipe, len(data.x)), batches(data, recipe, _generator(0, 1))
     times = []
-    for _ in range(steps + 3):
+    for number in range(steps + 3):
         began = time.perf_counter()
-        _step(state, trial, data, None, batch)
+        _step(state, trial, data, None, ready[number % len(ready)][:at_a_time])
         times.append(time.perf_counter() - began)
-    return float(np.median(times[3:])) * recipes.batch_of(recipe, len(data.x)) / len(batch)
+    return float(np.median(times[3:])) * recipes.batch_of(recipe, len(data.x)) / at_a_time
 
 
 def at_once(recipe: Recipe, samples: int) -> int:
