@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 
 from sizewise import families
 from sizewise.errors import UsageError
-from sizewise.records import Signature
+from sizewise.loop import Data, Start, train_one
+from sizewise.records import Recipe, Signature, Trial
+from sizewise.store import Store
+from sizewise.tasks import Split, make_task
 
 TEXTS = Signature("classification", (6,), 3, vocabulary=50, dynamic=True)
 
@@ -42,3 +48,20 @@ def test_it_is_the_first_choice_for_texts_and_refuses_all_else() -> None:
     ):
         with pytest.raises(UsageError, match="bag family cannot do"):
             families.load("bag", other)
+
+
+def test_a_run_repeats_although_tokens_are_left_out_by_chance(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.integers(3, 50, (60, 6))
+    x[np.arange(60), rng.integers(0, 6, 60)] = np.arange(60) % 3 + 50  # the class, as one of the words
+    signature = Signature("classification", (6,), 3, vocabulary=53, dynamic=True)
+    part = Split(x, np.arange(60, dtype=np.int64) % 3)
+    task = make_task("words", "", ("a", "b", "c"), part, part, part, signature=signature)
+    recipe = Recipe(lr=0.03, batch_size=16, epochs=20)
+    trial = Trial("words", task.fingerprint, "bag", 4, 1.0, recipe, 0)
+    runs = []
+    for chance in (1, 2):
+        torch.manual_seed(chance)
+        runs.append(train_one(trial, Data.of(task), Store(tmp_path / str(chance)), Start()))
+    assert [p.train_loss for p in runs[0].curve] == [p.train_loss for p in runs[1].curve]
+    assert runs[0].validation.score > 0.9
