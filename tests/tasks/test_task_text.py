@@ -106,8 +106,8 @@ def test_rows_that_cannot_be_used_are_counted_by_number(tmp_path: Path) -> None:
     task = tasks.load("text", write(tmp_path / "t.csv", content), BYTES)
     assert len(everything(task)) == 20
     found = {exclusion.reason: (exclusion.count, exclusion.rows) for exclusion in task.skipped}
-    assert found["t.csv: rows without a text or a class"] == (2, (12, 13))
-    assert found["t.csv: rows without 2 columns"][0] == 2
+    assert found["rows without a text or a class in t.csv"] == (2, (12, 13))
+    assert found["rows without 2 columns in t.csv"][0] == 2
 
 
 def test_quotes_that_do_not_end(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_latin_1_is_read_and_said(tmp_path: Path) -> None:
     task = tasks.load("text", tmp_path, BYTES)
     assert task.classes == ("neg", "pos")
     assert "café pos 3" in everything(task)
-    assert "reviews.pos: not UTF-8, so all of it is read as Latin-1" in left_out(task)
+    assert left_out(task)["lines of reviews.pos kept, but read as Latin-1: it is not UTF-8"] == 8
 
 
 def test_empty_lines_hidden_files_and_readmes(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_empty_lines_hidden_files_and_readmes(tmp_path: Path) -> None:
     write(tmp_path / ".DS_Store", b"\0\1")
     task = tasks.load("text", tmp_path, BYTES)
     assert task.classes == ("neg", "pos")
-    assert left_out(task) == {"neg.txt: empty lines": 2, "pos.txt: empty lines": 2}
+    assert left_out(task) == {"empty lines in neg.txt": 2, "empty lines in pos.txt": 2}
 
 
 def test_a_folder_without_classes(tmp_path: Path) -> None:
