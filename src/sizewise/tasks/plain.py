@@ -6,6 +6,7 @@ import unicodedata
 from pathlib import Path
 
 from sizewise.errors import DataError
+from sizewise.records import Exclusion
 
 
 def read(path: Path, *, latin: bool = False) -> tuple[str, bool]:
@@ -35,6 +36,11 @@ def read(path: Path, *, latin: bool = False) -> tuple[str, bool]:
             f"{path} is not UTF-8: byte {error.start:,} is 0x{raw[error.start]:02x}",
             hint="save it as UTF-8, for example: iconv -f latin1 -t utf-8",
         ) from error
+
+
+def as_latin(path: Path, lines: int) -> Exclusion:
+    """The note on a file of so many lines that was read as Latin-1."""
+    return Exclusion(f"lines of {path.name} kept, but read as Latin-1: it is not UTF-8", lines, ())
 
 
 def _tidy(text: str) -> str:

@@ -53,10 +53,10 @@ def table(path: Path, reading: Reading) -> tuple[tuple[str, ...], tuple[str, ...
             found.append((text, label))
         else:
             empty.append(number)
-    skipped = [Exclusion(f"{path.name}: not UTF-8, so all of it is read as Latin-1", 0, ())] if latin else []
+    skipped = [plain.as_latin(path, len(rows))] if latin else []
     for what, numbers in ((f"rows without {len(rows[0])} columns", ragged), ("rows without a text or a class", empty)):
         if numbers:
-            skipped.append(Exclusion(f"{path.name}: {what}", len(numbers), tuple(numbers[:10])))
+            skipped.append(Exclusion(f"{what} in {path.name}", len(numbers), tuple(numbers[:10])))
     return tuple(t for t, _ in found), tuple(y for _, y in found), tuple(skipped)
 
 

@@ -163,9 +163,9 @@ def _of_lines(folder: Path, files: Sequence[Path]) -> Texts:
         text, latin = plain.read(file, latin=True)
         lines = [line.strip() for line in text.split("\n")]
         lines = lines[:-1] if lines[-1] == "" else lines
-        skipped = [Exclusion(f"{file.name}: not UTF-8, so all of it is read as Latin-1", 0, ())] if latin else []
+        skipped = [plain.as_latin(file, len(lines))] if latin else []
         empty = [number for number, line in enumerate(lines, 1) if not line]
-        skipped += [Exclusion(f"{file.name}: empty lines", len(empty), tuple(empty[:10]))] if empty else []
+        skipped += [Exclusion(f"empty lines in {file.name}", len(empty), tuple(empty[:10]))] if empty else []
         lines = [line for line in lines if line]
         found += Texts(tuple(lines), (name,) * len(lines), tuple(skipped))
     return found
