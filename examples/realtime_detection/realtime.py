@@ -237,6 +237,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     curves = {p.name: curve(p.service, rates, options.deadline, rng) for p in played}
     best = pick(played)
     title = _sentence(best, options.fps, options.deadline)
+    if best is None and any(p.missed.value == 0 for p in played):
+        print("hint: some missed none, and too few frames were played to say so: give more --frames", file=sys.stderr)
     target = options.out or options.study / "realtime.html"
     write_atomic(target, page(chart(curves, rates, options.fps), played, best, title).encode())
     print(title)
