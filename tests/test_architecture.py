@@ -29,6 +29,9 @@ HOMES = {
     "tomli_w": "config.py",
     "filelock": "store.py",
     "pyarrow": "laws/intake/files.py",
+    "soundfile": "tasks/audio.py",
+    "kaldi_native_fbank": "tasks/audio.py",
+    "jiwer": "tasks/problems/transcription.py",
 }
 """The one place that may import a package only some users need, or that could be replaced."""
 
