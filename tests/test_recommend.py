@@ -24,7 +24,7 @@ def fast(candidate: Candidate, throughput: float, lost: float = 0.0, half: float
 
 
 def decide(*made: Measurement, budget: Budget | None = None, **options: Any) -> Recommendation:
-    return recommend(made, PARENT, Compress(**options), budget or Budget())
+    return recommend(made, PARENT, Compress(**{"max_drop": 0.003} | options), budget or Budget())
 
 
 def test_the_fastest_of_what_is_shown_is_shipped() -> None:
