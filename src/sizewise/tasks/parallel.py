@@ -144,7 +144,7 @@ def _task(path: Path, encoded: Sequence[Encoded], tokens: tuple[Tokens, Tokens],
         test,
         signature=signature,
         skipped=skipped,
-        files={"source.json": source.write(), "target.json": target.write()},
+        files={"tokenizer.json": source.write(), "target.json": target.write()},
     )
 
 
