@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from sizewise import families
-from sizewise.padding import BEGIN, END, PAD, pad
+from sizewise.padding import BEGIN, END, PAD, lengths, pad
 from sizewise.records import Signature
 from sizewise.runtimes import beam, eager
 from sizewise.tasks import Preprocessor
@@ -41,8 +41,7 @@ class Made:
         return np.asarray(source[:, :, None], np.float32)
 
     def decode(self, memory: NDArray[Any], source: NDArray[Any], target: NDArray[Any]) -> NDArray[Any]:
-        rows = [[self.next(s, tuple(t[: i + 1])) for i in range(len(t))] for s, t in zip(source, target, strict=True)]
-        return np.array(rows, np.float32)
+        return np.array([self.next(s, words(t)) for s, t in zip(source, target, strict=True)], np.float32)
 
     def next(self, source: NDArray[Any], said: Ids) -> NDArray[Any]:
         """Logits (tokens,) after what was said, its first token included."""
@@ -140,9 +139,10 @@ def test_a_longer_target_that_is_likelier_a_token_beats_a_short_one() -> None:
     """Sums of log probabilities would favour whatever ends first."""
 
     def decode(memory: NDArray[Any], source: NDArray[Any], target: NDArray[Any]) -> NDArray[Any]:
-        logits = np.full((*target.shape, TOKENS), -20.0, np.float32)
-        logits[:, 0, [END, 3]] = np.log([0.55, 0.45])  # ending at once is the best first step ...
-        logits[:, 1:3, 4], logits[:, 3:, END] = 0.0, 0.0  # ... and all that follows the other is certain
+        logits, said = np.full((len(target), TOKENS), -20.0, np.float32), lengths(target)
+        logits[np.ix_(said == 1, [END, 3])] = np.log([0.55, 0.45])  # ending at once is the best first step ...
+        logits[(said == 2) | (said == 3), 4] = 0.0  # ... and all that follows the other is certain
+        logits[said > 3, END] = 0.0
         return logits
 
     (found,) = beam.search(lambda source: source, decode, SOURCE[:1], LONGEST, 2)

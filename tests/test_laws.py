@@ -410,7 +410,7 @@ def test_back_tests_hide_the_largest_runs() -> None:
 
 def test_error_counts_of_zero_are_no_problem() -> None:
     runs = [make_run(n, s, max(0.0, 0.2 - 0.05 * i)) for i, n in enumerate(SIZES) for s in range(5)]
-    perfect = [replace(r, validation=replace(r.validation, accuracy=1.0)) for r in runs[-10:]]
+    perfect = [replace(r, validation=replace(r.validation, score=1.0)) for r in runs[-10:]]
     law = laws.fit([*runs[:-10], *perfect], "error")
     assert all(y > 0 for _, y in law.points)
 

@@ -8,13 +8,14 @@ import types
 import typing
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from sizewise import families
 from sizewise.errors import StoreError, UsageError
 from sizewise.records import Budget, Reading, Recipe, Target, from_json, to_json
 from sizewise.store import write_atomic
-from sizewise.tasks import Task
+
+if TYPE_CHECKING:
+    from sizewise.tasks import Task
 
 Effort = Literal["quick", "standard", "thorough"]
 
@@ -130,6 +131,8 @@ widest model are doubled: small tasks scatter more, and their runs are cheap."""
 
 def resolve(study: Study, task: Task) -> Study:
     """Fill in what the user left open."""
+    from sizewise import families  # here, since PyTorch comes with it, and a table of runs needs none
+
     preset, sweep, samples = PRESETS[study.sweep.effort], study.sweep, len(task.train)
     recipe, own = study.recipe, families.recipe_of(study.family)
     if replace(recipe, epochs=0, batch_size=0) == OPEN:

@@ -61,7 +61,7 @@ def test_the_same_seed_gives_the_same_weights() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 16, 16), (8, 8), (1, 1, 1, 1)])
 def test_what_is_no_volume_is_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(UsageError, match="cannot do classification on a"):
+    with pytest.raises(UsageError, match="cannot do classification with"):
         families.load("cnn3d", Signature("classification", shape, 10))
 
 

@@ -64,7 +64,7 @@ def test_a_class_that_does_not_exist_gets_a_suggestion() -> None:
 
 
 def test_a_class_for_other_samples_is_refused() -> None:
-    with pytest.raises(UsageError, match="cannot do classification on a image"):
+    with pytest.raises(UsageError, match="cannot do classification with images"):
         families.load("transformers:BertForSequenceClassification", IMAGES)
 
 

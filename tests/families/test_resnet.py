@@ -97,7 +97,7 @@ def test_the_same_seed_gives_the_same_weights() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 3, 3), (8, 8), (1, 8, 8, 8)])
 def test_what_is_no_image_is_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(UsageError, match="cannot do classification on a"):
+    with pytest.raises(UsageError, match="cannot do classification with"):
         families.load("resnet", Signature("classification", shape, 10))
 
 

@@ -71,13 +71,13 @@ class Hypotheses:
     def grown(self, logits: NDArray[Any], step: int) -> Hypotheses:
         """The best of all continuations by the token at `step`. `logits`: (n · beams, tokens)."""
         n, beams = self.score.shape
-        tokens, logs = (values.reshape(n, beams, beams) for values in _best(logits, beams))
+        tokens, logs = (values.reshape(n, beams, -1) for values in _best(logits, min(beams, logits.shape[1])))
         tokens[self.ended], logs[self.ended] = PAD, -np.inf
         logs[self.ended, 0] = 0.0  # what has ended goes on as it is
-        total = (self.score[:, :, None] + logs).reshape(n, -1)
+        total, each = (self.score[:, :, None] + logs).reshape(n, -1), logs.shape[2]
         length = self.steps + ~self.ended
-        order = np.argsort(-total / np.repeat(length, beams, axis=1), axis=1, kind="stable")[:, :beams]
-        parent, token = order // beams, np.take_along_axis(tokens.reshape(n, -1), order, axis=1)
+        order = np.argsort(-total / np.repeat(length, each, axis=1), axis=1, kind="stable")[:, :beams]
+        parent, token = order // each, np.take_along_axis(tokens.reshape(n, -1), order, axis=1)
         targets = np.take_along_axis(self.targets, parent[:, :, None], axis=1)
         targets = np.concatenate([targets[:, :, :step], token[:, :, None]], axis=2)
         score, steps = np.take_along_axis(total, order, axis=1), np.take_along_axis(length, parent, axis=1)
