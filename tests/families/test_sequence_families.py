@@ -203,8 +203,8 @@ def test_parameters_without_embeddings_leave_out_what_is_only_looked_up() -> Non
 EXPORTED = {
     "lstm": TEXTS["language modelling"],
     "gru": SERIES["regression"],
-    "bilstm": TEXTS["tagging"],
-    "bigru": SERIES["transcription"],
+    "bilstm": SERIES["transcription"],
+    "bigru": TEXTS["tagging"],
     "transformer": TEXTS["classification"],
     "translator": TRANSLATION,
     "vit": IMAGES["classification"],
