@@ -6,6 +6,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Two files of tests at a time: most of them wait for processes that they started.
+SIDE_BY_SIDE := -n 2 --dist loadfile
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .PHONY: demo test check lint clean
@@ -15,10 +17,10 @@ demo: $(STAMP)
 	$(BIN)/sizewise run digits || [ $$? -eq 3 ]
 
 test: $(STAMP) browser lint
-	$(BIN)/pytest
+	$(BIN)/pytest $(SIDE_BY_SIDE)
 
 check: $(STAMP) lint
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" $(SIDE_BY_SIDE)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
