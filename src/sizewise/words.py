@@ -24,7 +24,10 @@ def unit(metric: Metric) -> str:
 
 def amount(value: float, metric: Metric) -> str:
     """A difference that is certain, such as a margin: `0.5 points`."""
-    return f"{100 * value:g} points" if metric.share else f"{value:.3g} {metric.name}"
+    if not metric.share:
+        return f"{value:.3g} {metric.name}"
+    points = f"{100 * value:g}"
+    return f"{points} point" if points == "1" else f"{points} points"
 
 
 def about(value: float, metric: Metric) -> str:
