@@ -58,6 +58,9 @@ def studies(names: Sequence[str]) -> list[Path]:
 
 def run(study: Path, folder: Path) -> None:
     """Run one study by the command that users type, and keep how long it took in all."""
+    made = study.parent / "make.py"
+    if made.exists():
+        subprocess.run([sys.executable, str(made)], check=True)
     began = time.monotonic()
     command = [sys.executable, "-m", "sizewise.cli", "run", str(study), "--effort", "quick", "--out", str(folder)]
     code = subprocess.run(command, check=False).returncode
