@@ -116,3 +116,8 @@ def test_images_too_small_for_the_cnn_are_refused() -> None:
 def test_a_users_own_builder_is_a_family() -> None:
     family = families.load("tests.own_family:build", MNIST)
     assert family.params(3) > family.params(2)
+
+
+def test_large_images_get_the_residual_cnn_and_small_ones_the_reference() -> None:
+    assert families.suited(Signature("classification", (3, 64, 64), 5)) == "resnet"
+    assert families.suited(Signature("classification", (1, 28, 28), 10)) == "cnn"

@@ -302,3 +302,11 @@ def test_scores_of_numbers_survive_json(space: Workspace) -> None:
     run = space.sizes()[2][0]
     assert space.store.run(run.trial.key) == run
     assert from_json(Scores, to_json(run.validation)) == run.validation
+
+
+PROBLEM_OF_TEXT = problems.make(Signature("language modelling", (256,), 8000, vocabulary=8000), ())
+
+
+def test_fewer_samples_are_evaluated_at_a_time_where_each_has_many_outputs() -> None:
+    assert PROBLEM_OF_TEXT.batch(512) == 2**25 // (256 * 8000)
+    assert NUMBERS.problem.batch(512) == 512

@@ -228,7 +228,7 @@ def _look(module: nn.Module, recipe: Recipe, data: Data) -> tuple[float, list[ND
     # The smoothed target is a means of training; what is reported is the loss against the true one.
     recipe = replace(recipe, label_smoothing=0.0)
     loss, count = 0.0, 0.0
-    for chunk in torch.split(torch.arange(len(data.x_validation)), EVALUATION_BATCH):
+    for chunk in torch.split(torch.arange(len(data.x_validation)), problem.batch(EVALUATION_BATCH)):
         x, y = trimmed(data.x_validation[chunk], signature), data.y_validation[chunk]
         outputs = problem.forward(module, x, y)
         sums, counts = problem.losses(outputs, y, recipe)

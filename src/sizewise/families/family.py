@@ -48,6 +48,9 @@ NAMES = {
 }
 """Built-in families; a task whose study names none gets the first that takes it."""
 
+LARGE_IMAGE = 40
+"""Pixels of the shorter side beyond which the residual CNN comes first."""
+
 KINDS = {
     "thin": Entry("sizewise.families.thinned", 4, 32),
     "transformers": Entry("sizewise.families.hub", 4, 24),
@@ -156,10 +159,14 @@ def recipe_of(name: str) -> Recipe:
 def suited(signature: Signature) -> str:
     """The built-in family for a task whose study names none: the first that takes its samples.
 
+    Images beyond `LARGE_IMAGE` pixels a side get the residual CNN: the reference CNN's one dense layer would have
+    nearly all of its parameters.
+
     Raises:
         UsageError: there is none.
     """
-    for name in NAMES:
+    large = signature.layout == "image" and min(signature.input_shape[1:]) > LARGE_IMAGE
+    for name in ("resnet", *NAMES) if large else NAMES:
         try:
             load(name, signature)
         except UsageError:

@@ -27,6 +27,9 @@ Session = Callable[[NDArray[Any]], NDArray[Any]]
 
 SCORE_BATCH = 256
 
+MOST_NUMBERS = 1 << 25
+"""Outputs that are held at a time: 128 MB. A language model has one for every token of its vocabulary at every step."""
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -124,11 +127,18 @@ class Problem(ABC):
         """Whether two models give one answer, for each example."""
         return np.asarray((a == b).reshape(len(a), -1).all(axis=1))
 
+    def batch(self, most: int) -> int:
+        """Samples to evaluate at a time: `most`, or as many as have `MOST_NUMBERS` outputs."""
+        signature = self.signature
+        steps = signature.target_steps or (1 if len(signature.input_shape) > 2 else signature.input_shape[0])
+        return max(1, min(most, MOST_NUMBERS // (steps * signature.outputs)))
+
     def answers(self, session: Session, split: Split) -> NDArray[Any]:
         """A model's answers to a split, shape (n, ...); shorter answers are padded with 0."""
         parts = []
-        for start in range(0, len(split.x), SCORE_BATCH):
-            x, y = (array[start : start + SCORE_BATCH] for array in (split.x, split.y))
+        size = self.batch(SCORE_BATCH)
+        for start in range(0, len(split.x), size):
+            x, y = (array[start : start + size] for array in (split.x, split.y))
             parts.append(self.read(session(prepared(x, self.signature)), y))
         return self.joined(parts)
 
