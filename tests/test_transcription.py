@@ -149,3 +149,9 @@ def test_a_batch_collapses_like_its_rows(rows: list[list[int]]) -> None:
     for row, found in zip(rows, together, strict=True):
         (alone,) = collapse(np.array([row]))
         assert found[found > 0].tolist() == alone[alone > 0].tolist()
+
+
+def test_the_longest_answers_of_two_models_need_not_be_equally_long() -> None:
+    a, b = ids([1, 2], [3]), ids([1, 2], [3, 3, 3])
+    assert problem().same(a, b).tolist() == [True, False]
+    assert problem().same(b, a).tolist() == [True, False]

@@ -125,6 +125,8 @@ class Problem(ABC):
 
     def same(self, a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.bool_]:
         """Whether two models give one answer, for each example."""
+        if a.ndim > 1 and a.shape != b.shape:  # the longest answers of two models need not be equally long
+            a, b = (_widened(answers, max(a.shape[1], b.shape[1])) for answers in (a, b))
         return np.asarray((a == b).reshape(len(a), -1).all(axis=1))
 
     def batch(self, most: int) -> int:
