@@ -55,7 +55,7 @@ def test_tiny_shakespeare(shared_data: Path) -> None:
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(min_size=20, max_size=120), st.integers(2, 9), st.sampled_from([SMALLEST, 300]))
 def test_every_byte_is_foretold_once(tmp_path: Path, text: str, steps: int, vocabulary: int) -> None:
-    text = "".join(c for c in text if c not in "\0\r\ufeff") + "and so on, to be long enough" * 20
+    text = "".join(c for c in text if c not in "\0\r\ufeff") + "and so on, to be long enough" * 60
     task = load(tmp_path / "any.txt", text, vocabulary=vocabulary, steps=steps)
     text = unicodedata.normalize("NFC", text)
     found = [scored(task, split) for split in splits(task)]
