@@ -35,7 +35,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $@
 
-# The report is tested in a real browser. Where there is none and none can be installed, those tests say so and skip.
+# The report and the page of the server are tested in a real browser. Where there is none and none can be installed, those tests say so and skip.
 .PHONY: browser
 browser:
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \

@@ -145,7 +145,7 @@ def around(value: float, half: float = 0.0) -> Estimate:
     return Estimate(value, value - half, value + half, 0.95, "made", 100)
 
 
-PARENT = Candidate("width8-trained-torch-fp32", "run-of-width8", "trained", 8, 5000, "torch", "fp32", 1.0)
+PARENT = Candidate("width8-trained-torch-fp32", "run-of-width8", (), 8, 5000, "torch", "fp32", 1.0)
 
 
 def measurement(candidate: Candidate = PARENT, **changed: object) -> Measurement:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from sizewise.runtimes import Runtime
 from tests.builders import Models, make_models
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -40,3 +41,11 @@ def small_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
     """Trained models of the digits and their candidates in every runtime; tests that change them copy them first."""
     return make_models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[Runtime, Path]:
+    """One untrained model as an exported folder for each runtime; tests that change them copy them first."""
+    from tests.test_runtimes import write_folders
+
+    return write_folders(tmp_path_factory.mktemp("served"), width=8)

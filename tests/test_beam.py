@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from sizewise import families
-from sizewise.padding import BEGIN, END, PAD, lengths, pad
+from sizewise.padding import BEGIN, END, PAD, pad
 from sizewise.records import Signature
-from sizewise.runtimes import beam, eager
+from sizewise.runtimes import beam, eager, onnxruntime, openvino
 from sizewise.tasks import Preprocessor
+from tests.graphs import made
 
 TOKENS = 6
 WORDS = range(3, TOKENS)
@@ -37,11 +39,8 @@ class Made:
         self.seed, self.eager_to_end = seed, eager_to_end
         self.known: dict[tuple[int, ...], NDArray[Any]] = {}
 
-    def encode(self, source: NDArray[Any]) -> NDArray[Any]:
-        return np.asarray(source[:, :, None], np.float32)
-
-    def decode(self, memory: NDArray[Any], source: NDArray[Any], target: NDArray[Any]) -> NDArray[Any]:
-        return np.array([self.next(s, words(t)) for s, t in zip(source, target, strict=True)], np.float32)
+    def search(self, source: NDArray[Any], beams: int) -> NDArray[Any]:
+        return beam.search(*made(lambda ids, said: self.next(ids, words(said))), source, LONGEST, beams)
 
     def next(self, source: NDArray[Any], said: Ids) -> NDArray[Any]:
         """Logits (tokens,) after what was said, its first token included."""
@@ -81,7 +80,7 @@ MODELS = st.builds(Made, st.integers(0, 10_000), st.sampled_from([-2.0, 0.0, 1.0
 @given(MODELS)
 @settings(max_examples=25, deadline=None)
 def test_a_beam_that_is_wide_enough_finds_the_best_target_of_all(model: Made) -> None:
-    found = beam.search(model.encode, model.decode, SOURCE[:2], LONGEST, EVERYTHING)
+    found = model.search(SOURCE[:2], EVERYTHING)
     for row, source in zip(found, SOURCE, strict=False):
         assert words(row) == tuple(token for token in best(model, source) if token != END)
 
@@ -89,7 +88,7 @@ def test_a_beam_that_is_wide_enough_finds_the_best_target_of_all(model: Made) ->
 @given(MODELS)
 @settings(max_examples=20, deadline=None)
 def test_one_beam_is_greedy(model: Made) -> None:
-    found = beam.search(model.encode, model.decode, SOURCE, LONGEST, 1)
+    found = model.search(SOURCE, 1)
     for row, source in zip(found, SOURCE, strict=True):
         said: Ids = ()
         while len(said) < LONGEST - 1 and END not in said:
@@ -103,7 +102,7 @@ def test_one_beam_is_greedy(model: Made) -> None:
 @settings(max_examples=20, deadline=None)
 def test_what_has_ended_stays_as_it_is(model: Made, beams: int) -> None:
     """Nothing is said after the end, nothing but words before, and no more than fits."""
-    found = beam.search(model.encode, model.decode, SOURCE, LONGEST, beams)
+    found = model.search(SOURCE, beams)
     assert found.shape[0] == len(SOURCE)
     assert found.shape[1] <= LONGEST - 1
     for row in found:
@@ -116,17 +115,17 @@ def test_what_has_ended_stays_as_it_is(model: Made, beams: int) -> None:
 @settings(max_examples=15, deadline=None)
 def test_each_source_gets_its_answer_whatever_lies_beside_it(model: Made, beams: int) -> None:
     """Some end at once and wait for the others; padding of the source is not read."""
-    together = beam.search(model.encode, model.decode, np.pad(SOURCE, [(0, 0), (0, 4)]), LONGEST, beams)
+    together = model.search(np.pad(SOURCE, [(0, 0), (0, 4)]), beams)
     for row, source in zip(together, SOURCE, strict=True):
-        alone = beam.search(model.encode, model.decode, source[source != PAD][None], LONGEST, beams)[0]
+        alone = model.search(source[source != PAD][None], beams)[0]
         assert words(alone) == words(row)
 
 
 @given(MODELS)
 @settings(max_examples=15, deadline=None)
 def test_more_beams_never_find_less_than_all_of_them(model: Made) -> None:
-    (everything,) = beam.search(model.encode, model.decode, SOURCE[:1], LONGEST, EVERYTHING)
-    (few,) = beam.search(model.encode, model.decode, SOURCE[:1], LONGEST, 2)
+    (everything,) = model.search(SOURCE[:1], EVERYTHING)
+    (few,) = model.search(SOURCE[:1], 2)
     assert score(model, SOURCE[0], few) <= score(model, SOURCE[0], everything) + 1e-6
 
 
@@ -138,14 +137,15 @@ def score(model: Made, source: NDArray[Any], row: NDArray[Any]) -> float:
 def test_a_longer_target_that_is_likelier_a_token_beats_a_short_one() -> None:
     """Sums of log probabilities would favour whatever ends first."""
 
-    def decode(memory: NDArray[Any], source: NDArray[Any], target: NDArray[Any]) -> NDArray[Any]:
-        logits, said = np.full((len(target), TOKENS), -20.0, np.float32), lengths(target)
-        logits[np.ix_(said == 1, [END, 3])] = np.log([0.55, 0.45])  # ending at once is the best first step ...
-        logits[(said == 2) | (said == 3), 4] = 0.0  # ... and all that follows the other is certain
-        logits[said > 3, END] = 0.0
+    def following(source: NDArray[Any], said: NDArray[Any]) -> NDArray[Any]:
+        logits = np.full(TOKENS, -20.0, np.float32)
+        if len(said) == 1:
+            logits[[END, 3]] = np.log([0.55, 0.45])  # ending at once is the best first step ...
+        else:
+            logits[4 if len(said) <= 3 else END] = 0.0  # ... and all that follows the other is certain
         return logits
 
-    (found,) = beam.search(lambda source: source, decode, SOURCE[:1], LONGEST, 2)
+    (found,) = beam.search(*made(following), SOURCE[:1], LONGEST, 2)
     assert words(found) == (3, 4, 4)
 
 
@@ -156,13 +156,31 @@ def test_a_real_translator_says_the_same_in_a_padded_batch(beams: int) -> None:
     with torch.no_grad():
         for weight in net.parameters():
             weight.mul_(6)  # as they start, all sources get the same answer
-    encoder, decoder = (
-        eager._run(part.eval(), task) for part in eager.parts(eager.Deployable(net, Preprocessor(), task))
-    )
-    translate = beam.session(encoder, decoder, task, beams)
+    halves = eager.parts(eager.Deployable(net, Preprocessor(), task))
+    translate = beam.session([eager.graph(half.eval(), task) for half in halves], task, beams)
     rng = np.random.default_rng(0)
     sources = [rng.integers(3, 20, length) for length in (9, 1, 4, 6)]
     together = translate(pad(sources, 9))
     for row, source in zip(together, sources, strict=True):
         assert words(translate(source[None])[0]) == words(row)
     assert len({words(row) for row in together}) > 1, "the comparison must be able to fail"
+
+
+def test_a_step_after_many_is_the_same_in_every_runtime(tmp_path: Path) -> None:
+    """OpenVINO's fused attention of one step to sixteen and more is wrong."""
+    task = Signature("translation", (9,), 20, vocabulary=20, dynamic=True, target_steps=50)
+    module = eager.Deployable(families.load("translator", task).build(32, seed=0), Preprocessor(), task).eval()
+    onnxruntime.export(module, task, tmp_path)
+    openvino.convert_file(tmp_path / "decoder.onnx", tmp_path / "decoder.xml")
+    encoder, decoder = (eager.graph(half.eval(), task) for half in eager.parts(module))
+    others = (
+        onnxruntime.open_graph(tmp_path / "decoder.onnx", 1),
+        openvino.open_graph(tmp_path / "decoder.xml", "fp32", 1),
+    )
+    (memory,), rng = encoder(SOURCE), np.random.default_rng(0)
+    for steps in (0, 1, 15, 40):
+        past = rng.normal(size=(len(SOURCE), 4, steps, memory.shape[2] - 1)).astype(np.float32)
+        inputs = rng.integers(3, 20, (len(SOURCE), 4)), memory, past
+        for other in others:
+            for ours, theirs in zip(other(*inputs), decoder(*inputs), strict=True):
+                np.testing.assert_allclose(ours, theirs, atol=1e-4)

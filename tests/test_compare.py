@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sizewise import study
+from sizewise import arms
 from sizewise.config import Study
 from sizewise.errors import UsageError
 from sizewise.families.weights import read_weights, save_weights
@@ -134,6 +134,7 @@ def test_the_median_run_is_the_middle_one(store: Store) -> None:
     [
         ("width=2,optimizer=magic", "recipe.optimizer is 'magic'"),
         ("width=2,epochs=many", "epochs is 'many'"),
+        ("width=2,augment=no", "augment is 'no'"),
         ("width=2,colour=red", "cannot read the setting 'colour=red'"),
         ("width=2,lr=-1", "recipe.lr is -1"),
         ("width=2,fraction=2", "fraction is 2"),
@@ -142,4 +143,4 @@ def test_the_median_run_is_the_middle_one(store: Store) -> None:
 )
 def test_settings_that_mean_nothing_are_refused(tmp_path: Path, settings: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        study.compare(Study("digits"), settings, "width=2", tmp_path)
+        arms.compare(Study("digits"), settings, "width=2", tmp_path)

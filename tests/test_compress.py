@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import warnings
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +17,14 @@ from torch import Tensor, nn
 from sizewise import compress, families, loop, runtimes
 from sizewise.compress import quantize
 from sizewise.compress.candidates import calibration_samples, deployable
+from sizewise.compress.narrow import narrow
 from sizewise.compress.prune import prune
 from sizewise.errors import SizewiseError
 from sizewise.families import Family
 from sizewise.families.weights import read_weights
 from sizewise.loop import Data
+from sizewise.loop.step import soft_loss
+from sizewise.methods import Distil, Narrow, Prune
 from sizewise.records import Candidate, Choice, Metric, Origin, Recipe, Run, Signature
 from sizewise.runtimes import onnxruntime
 from sizewise.store import Store
@@ -39,7 +44,7 @@ def cnn(width: int, seed: int = 0) -> tuple[nn.Module, Family]:
 @pytest.mark.parametrize(("parent", "width"), [(8, 5), (8, 1), (16, 8)])
 def test_pruning_gives_exactly_the_shapes_of_the_family(name: str, parent: int, width: int) -> None:
     family = families.load(name, TASK)
-    state = prune(family.build(parent, seed=0), family, width)
+    state = narrow(family.build(parent, seed=0), family, width)
     smaller = family.build(width)
     smaller.load_state_dict(state)
     assert families.parameters(smaller) == family.params(width)
@@ -53,7 +58,7 @@ def test_pruning_dead_channels_changes_nothing() -> None:
     kill_hidden(module, [0, 3, 7, 8, 15, 16, 20, 23])
     expected = loop.predict(module, x, TASK)
     pruned = family.build(4)
-    pruned.load_state_dict(prune(module, family, 4))
+    pruned.load_state_dict(narrow(module, family, 4))
     torch.testing.assert_close(loop.predict(pruned, x, TASK), expected, rtol=1e-5, atol=1e-5)
 
 
@@ -81,7 +86,7 @@ def test_pruning_keeps_the_units_with_the_largest_weights() -> None:
         scale = torch.tensor([1.0, 9.0, 2.0, 8.0, 7.0, 3.0])
         module.get_parameter("1.weight").copy_(scale[:, None].expand(6, 64))
         module.get_parameter("3.weight").copy_(scale[None, :].expand(3, 6))
-    assert prune(module, family, 3)["1.weight"][:, 0].tolist() == [9.0, 8.0, 7.0]
+    assert narrow(module, family, 3)["1.weight"][:, 0].tolist() == [9.0, 8.0, 7.0]
 
 
 def deep(width: int, task: Signature) -> nn.Module:
@@ -94,8 +99,22 @@ def deep(width: int, task: Signature) -> nn.Module:
 def test_a_family_that_cannot_be_pruned_says_so() -> None:
     family = Family("deep", deep, TASK)
     with pytest.raises(SizewiseError, match="width 2 has other layers") as error:
-        prune(family.build(4), family, 2)
+        narrow(family.build(4), family, 2)
     assert "--methods distil,int8" in error.value.hint
+
+
+@pytest.mark.parametrize("name", ["lstm", "bilstm", "gru"])
+def test_a_recurrent_model_is_cut_without_a_word(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    task = Signature("classification", (12,), 4, vocabulary=30, dynamic=True)
+    family = families.load(name, task)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        with suppress(SizewiseError):  # layers that share a width may have no smaller member of the family
+            narrow(family.build(16, seed=0), family, 8)
+        module = family.build(16, seed=0)
+        prune(module, Prune(0.5), task, {name: p.detach() ** 2 for name, p in module.named_parameters()})
+    assert [str(warning.message) for warning in said] == []
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +140,7 @@ def logits(run: Run, root: Path) -> Tensor:
 def test_a_student_comes_closer_to_its_teacher_than_one_without(teacher: tuple[Run, Path]) -> None:
     parent, root = teacher
     alone = trial(TOY, width=3, recipe=Recipe(lr=0.01, batch_size=32, epochs=20))
-    taught = replace(alone, origin=Origin("distil", parent.trial.key, temperature=1.0, weight=1.0))
+    taught = replace(alone, origin=Origin(Distil(temperature=1.0, weight=1.0), parent.trial.key))
     student = train(taught, TOY, root, compress.prepare(taught, Store(root), Data.of(TOY)))
     itself = train(alone, TOY, root)
     target = logits(parent, root)
@@ -131,7 +150,7 @@ def test_a_student_comes_closer_to_its_teacher_than_one_without(teacher: tuple[R
 def test_a_weight_of_zero_ignores_the_teacher(teacher: tuple[Run, Path]) -> None:
     parent, root = teacher
     alone = trial(TOY, width=3, recipe=Recipe(lr=0.01, batch_size=32, epochs=2))
-    taught = replace(alone, origin=Origin("distil", parent.trial.key, weight=0.0))
+    taught = replace(alone, origin=Origin(Distil(weight=0.0), parent.trial.key))
     student = train(taught, TOY, root, compress.prepare(taught, Store(root), Data.of(TOY)))
     for name, tensor in weights(train(alone, TOY, root), root).items():
         torch.testing.assert_close(weights(student, root)[name], tensor)
@@ -142,12 +161,12 @@ def test_the_soft_loss_is_hintons() -> None:
     a, b, t = torch.randn(5, 4), torch.randn(5, 4), 3.0
     p, q = (a / t).softmax(1), (b / t).softmax(1)
     expected = t * t * (p * (p.log() - q.log())).sum(1).mean()
-    torch.testing.assert_close(loop._soft_loss(b, a, t), expected)
+    torch.testing.assert_close(soft_loss(b, a, t), expected)
 
 
 def test_a_pruned_trial_starts_from_its_parents_weights(teacher: tuple[Run, Path]) -> None:
     parent, root = teacher
-    made = replace(trial(TOY, width=6, recipe=Recipe(lr=1e-12, epochs=1)), origin=Origin("prune", parent.trial.key))
+    made = replace(trial(TOY, width=6, recipe=Recipe(lr=1e-12, epochs=1)), origin=Origin(Narrow(), parent.trial.key))
     start = compress.prepare(made, Store(root), Data.of(TOY))
     assert start.weights is not None
     run = train(made, TOY, root, start)
@@ -178,7 +197,7 @@ def test_each_method_is_trained_over_the_same_seeds_at_the_widths_below(models: 
         assert t.origin is not None
         parent = store.run(t.origin.parent).trial
         assert t.width in (2, 4)
-        assert (parent.seed, parent.width) == (t.seed, 8 if t.origin.method == "prune" else 16)
+        assert (parent.seed, parent.width) == (t.seed, 8 if t.origin.method == Narrow() else 16)
 
 
 def test_the_smallest_size_can_be_pruned_to_from_the_largest(models: Models, tmp_path: Path) -> None:

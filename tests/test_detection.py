@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from sizewise import compress, config, families, runtimes
 from sizewise.config import Study
-from sizewise.errors import UsageError
 from sizewise.loop import Data, Start, train_one
 from sizewise.measure import inputs
 from sizewise.records import Recipe, Run, Signature, Trial
@@ -24,7 +23,6 @@ from sizewise.runtimes import eager
 from sizewise.runtimes.boxes import Boxes
 from sizewise.store import Store
 from sizewise.tasks import Split, Task
-from sizewise.tasks.problems import make
 from sizewise.tasks.problems.detection import HALF, RANGE, Detection
 from tests.detection_data import squares
 
@@ -78,9 +76,7 @@ def test_it_learns(run: Run) -> None:
 def test_a_run_that_was_stopped_is_the_run_that_was_not(
     task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sizewise import loop
-
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("sizewise.loop.run.CHECKPOINT_SECONDS", 0.0)
     trial = Trial(task.name, task.fingerprint, "detector", 2, 1.0, replace(RECIPE, epochs=3), 0)
     data = Data.of(task)
 
@@ -94,12 +90,6 @@ def test_a_run_that_was_stopped_is_the_run_that_was_not(
     ours = train_one(trial, data, Store(tmp_path / "a"), Start())
     theirs = train_one(trial, data, Store(tmp_path / "b"), Start())
     assert ours.files == theirs.files
-
-
-def test_augmentation_is_refused_where_there_is_none() -> None:
-    problem = make(Signature("classification", (1, 8, 8), 2), ("a", "b"))
-    with pytest.raises(UsageError, match="no augmentation"):
-        problem.augment(torch.zeros(1, 1, 8, 8), torch.zeros(1), torch.Generator())
 
 
 def test_perfect_answers_have_a_precision_of_one(task: Task) -> None:

@@ -24,6 +24,8 @@ PAGES = (
     "docs/guides/first-study.md",
     "docs/guides/your-own-data.md",
     "docs/guides/fit-your-runs.md",
+    "docs/guides/initial-weights.md",
+    "docs/guides/compression.md",
 )
 GUIDE = ROOT / "docs" / "guides" / "serving.md"
 

@@ -12,11 +12,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from sizewise import loop, tasks
+from sizewise import tasks
+from sizewise.cli import main
 from sizewise.loop import Data, Start, train_one
+from sizewise.methods import Distil
+from sizewise.recipe import OPTIMIZERS
 from sizewise.records import Origin, Recipe, Run, Trial
 from sizewise.store import Store
 
@@ -160,13 +164,15 @@ def interrupted(trial: Trial, data: Data, store: Store, begin: Start) -> Run:
     return train_one(trial, data, store, begin)
 
 
-@pytest.mark.parametrize("optimizer", ["gd", "sgd", "momentum", "adam", "adamw"])
-@pytest.mark.parametrize("patience", [0, 2])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(("patience", "average"), [(0, "none"), (2, "ema"), (0, "swa")])
 def test_a_resumed_run_is_bitwise_the_one_that_was_never_stopped(
-    optimizer: Any, patience: int, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    optimizer: Any, patience: int, average: Any, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
-    trial = make_trial(data, Recipe(optimizer=optimizer, lr=0.02, epochs=6, batch_size=64, patience=patience))
+    monkeypatch.setattr("sizewise.loop.run.CHECKPOINT_SECONDS", 0.0)
+    rate = 1.0 if OPTIMIZERS[optimizer].factor else 0.02
+    recipe = Recipe(optimizer=optimizer, lr=rate, epochs=6, batch_size=64, patience=patience, average=average)
+    trial = make_trial(data, recipe)
     whole = train_one(trial, data, Store(tmp_path / "whole"), Start())
     resumed = interrupted(trial, data, Store(tmp_path / "resumed"), Start())
     assert resumed.files["model.safetensors"] == whole.files["model.safetensors"]
@@ -177,8 +183,8 @@ def test_a_resumed_run_is_bitwise_the_one_that_was_never_stopped(
 def test_a_resumed_distillation_is_bitwise_the_whole_one(
     data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
-    trial = make_trial(data, Recipe(epochs=6, batch_size=64), Origin("distil", "0" * 16))
+    monkeypatch.setattr("sizewise.loop.run.CHECKPOINT_SECONDS", 0.0)
+    trial = make_trial(data, Recipe(epochs=6, batch_size=64), Origin(Distil(), "0" * 16))
     teacher = Start(teacher=torch.randn(len(data.x), 10, generator=torch.Generator().manual_seed(0)))
     whole = train_one(trial, data, Store(tmp_path / "whole"), teacher)
     resumed = interrupted(trial, data, Store(tmp_path / "resumed"), teacher)
@@ -194,3 +200,18 @@ def test_a_damaged_checkpoint_is_named_and_the_trial_starts_again(
     run = train_one(trial, data, store, Start())
     assert len(run.curve) == 2
     assert "checkpoint.safetensors is damaged" in capsys.readouterr().err
+
+
+def test_data_that_changed_under_a_study_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng, path, out = np.random.default_rng(0), tmp_path / "bands.npz", str(tmp_path / "study")
+    x, y = rng.normal(size=(120, 8, 8)).astype(np.float32), np.arange(120) % 3
+    np.savez(path, x=x, y=y)
+    flags = ["--widths", "2,4", "--seeds", "1", "--epochs", "1", "--no-probes", "--workers", "1"]
+    assert main(["train", str(path), "--out", out, *flags]) == 0
+    np.savez(path, x=x, y=y[::-1])
+    assert main(["fit", out]) == 1
+    said = capsys.readouterr().err
+    assert f"the data of {out} changed since it was planned" in said
+    assert "hint: bring the data back as it was" in said
+    np.savez(path, x=x, y=y)
+    assert main(["fit", out]) in (0, 3)

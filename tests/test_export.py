@@ -13,7 +13,8 @@ import pytest
 
 from sizewise import runtimes
 from sizewise.errors import IntegrityError, ParityError, StoreError, UsageError
-from sizewise.export import BATCHES, export
+from sizewise.export import export
+from sizewise.parity import BATCHES
 from sizewise.records import Candidate, Measurement, from_json
 from sizewise.store import Store
 from sizewise.study import Listener, Workspace
@@ -46,7 +47,8 @@ def test_an_exported_folder_is_whole_and_answers_like_the_candidate(copy: Models
     candidate = copy.candidates[number]
     made = export(measured(copy, candidate), copy.task, copy.store)
     folder = copy.store / made.path
-    assert {path.name for path in folder.iterdir()} == HUB | set(runtimes.FILES[candidate.runtime])
+    needed = runtimes.RUNTIMES[candidate.runtime].files()
+    assert {path.name for path in folder.iterdir()} == HUB | {*needed}
     assert runtimes.verify(folder).classes == copy.task.classes
     assert made.batches == BATCHES
     assert len(made.max_difference) == len(BATCHES)
@@ -100,8 +102,9 @@ def tamper(path: Path, change: float) -> None:
 def test_a_tampered_weight_is_not_exported(copy: Models, change: float, said: str) -> None:
     m = measured(copy, copy.candidates[1])
     tamper(copy.folder(m.candidate) / "model.onnx", change)
-    with pytest.raises(ParityError, match=f"differs from its model by {said} at batch 1"):
+    with pytest.raises(ParityError, match=f"differs from its model by {said} at batch 1") as error:
         export(m, copy.task, copy.store)
+    assert "The first layer that disagrees is net.head (Linear), by" in error.value.message
     assert left(copy) == []
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -68,6 +70,15 @@ def test_training_memory_grows_with_batch_and_optimizer_state() -> None:
     # The input and the convolution's output alone are kept for the backward pass.
     assert families.activation_bytes(module, MNIST, 8) >= 8 * 4 * (28 * 28 + 4 * 26 * 26)
     assert families.activation_bytes(module, MNIST, 16) == 2 * families.activation_bytes(module, MNIST, 8)
+
+
+def test_counting_holds_on_to_nothing() -> None:
+    module = families.load("cnn", MNIST).build(4)
+    families.activation_bytes(module, MNIST, 8)
+    alive = weakref.ref(next(module.parameters()))
+    del module
+    gc.collect()
+    assert alive() is None
 
 
 def test_same_seed_same_weights_and_the_global_generator_is_left_alone() -> None:

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +18,11 @@ from sizewise.choose import choose
 from sizewise.diagnose import diagnose
 from sizewise.families.weights import read_weights
 from sizewise.loop import Data, Start
-from sizewise.records import Origin, Recipe, Run, from_json, to_json
+from sizewise.loop import run as run_page
+from sizewise.methods import Distil
+from sizewise.records import Origin, Recipe, Run, Signature, from_json, to_json
 from sizewise.store import Store
+from sizewise.train import _waves
 from tests.builders import toy_task, train, trial, weights
 
 TASK = toy_task()
@@ -72,11 +76,79 @@ def test_the_whole_batch_is_one_step_however_it_is_chunked(
 ) -> None:
     recipe = replace(RECIPE, optimizer="gd", lr=0.5, epochs=2)
     whole = train(trial(TASK, recipe=recipe), TASK, tmp_path / "whole")
-    monkeypatch.setattr(loop, "FULL_BATCH_CHUNK", chunk)
+    monkeypatch.setattr("sizewise.loop.step.FULL_BATCH_CHUNK", chunk)
     parts = train(trial(TASK, recipe=recipe), TASK, tmp_path / "parts")
     for name, tensor in weights(whole, tmp_path / "whole").items():
         torch.testing.assert_close(weights(parts, tmp_path / "parts")[name], tensor, rtol=1e-3, atol=1e-5)
     assert [p.step for p in parts.curve] == [1, 2]
+
+
+@pytest.mark.parametrize("parts", [2, 3, 100])
+def test_a_batch_in_parts_is_the_same_batch(tmp_path: Path, parts: int) -> None:
+    whole = train(trial(TASK, recipe=RECIPE), TASK, tmp_path / "whole")
+    added = train(trial(TASK, recipe=replace(RECIPE, accumulate=parts)), TASK, tmp_path / "added")
+    assert added.memory_bytes < whole.memory_bytes
+    assert added.train_loss == pytest.approx(whole.train_loss, rel=1e-3)
+    assert [p.step for p in added.curve] == [p.step for p in whole.curve]
+
+
+def test_parts_of_a_batch_count_by_their_tokens(tmp_path: Path) -> None:
+    """Sentences of different lengths: the gradient in parts is that of the whole, where a mean of means is not."""
+    from sizewise.loop.state import begin
+    from sizewise.loop.step import step
+
+    task = tagged()
+    data = Data.of(task)
+    found = []
+    for parts in (1, 3):
+        made = trial(task, family="lstm", recipe=Recipe("sgd", lr=1.0, batch_size=12, accumulate=parts))
+        state = begin(made, task, Start())
+        state.module.eval()  # which leaves no weights out at random
+        step(state, made, data, None, torch.arange(12))
+        found.append([p.grad.clone() for p in state.module.parameters()])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6)
+
+
+def tagged() -> tasks.Task:
+    """Tokens that are their own tags, in sentences of one to six."""
+    rng = np.random.default_rng(0)
+
+    def split(count: int) -> tasks.Split:
+        x = rng.integers(1, 4, (count, 6))
+        x[np.arange(6) >= rng.integers(1, 7, (count, 1))] = 0
+        return tasks.Split(x, x.copy())
+
+    signature = Signature("tagging", (6,), 4, vocabulary=4, dynamic=True, target_steps=0)
+    return tasks.make_task("tagged", "", ("-", "a", "b", "c"), split(12), split(6), split(6), signature=signature)
+
+
+def test_longer_runs_branch_off_the_trunk_that_shorter_ones_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Warm-up, stable, decay: bitwise the runs that begin at their beginning, with 23 epochs instead of 35."""
+    epochs: list[int] = []
+    one = run_page._epoch
+
+    def counted(*given: Any) -> None:
+        epochs.append(1)
+        one(*given)
+
+    monkeypatch.setattr(run_page, "_epoch", counted)
+    lengths = [trial(TASK, recipe=replace(RECIPE, schedule="wsd", epochs=n)) for n in (5, 10, 20)]
+    shared = [train(made, TASK, tmp_path / "shared") for made in lengths]
+    assert len(epochs) == 5 + 6 + 12
+    alone = [train(made, TASK, tmp_path / made.key) for made in lengths]
+    assert len(epochs) == 23 + 35
+    for a, b in zip(shared, alone, strict=True):
+        assert a.files["model.safetensors"] == b.files["model.safetensors"]
+        assert [p.validation_loss for p in a.curve] == [p.validation_loss for p in b.curve]
+
+
+def test_runs_of_one_trunk_are_trained_one_after_the_other() -> None:
+    made = [trial(TASK, w, recipe=replace(RECIPE, schedule="wsd", epochs=n)) for w, n in ((2, 9), (4, 9), (2, 3))]
+    other = trial(TASK, recipe=RECIPE)
+    assert _waves([*made, other]) == [[made[1], made[2], other], [made[0]]]
 
 
 def test_memory_counts_the_samples_that_are_held_at_once(tmp_path: Path) -> None:
@@ -105,7 +177,7 @@ def test_a_teacher_belongs_to_the_samples_it_saw(tmp_path: Path) -> None:
     """Half the data, and a teacher that is certain of each label: the student learns them."""
     teacher = 20 * torch.nn.functional.one_hot(torch.from_numpy(TASK.train.y), TASK.signature.outputs).float()
     made = trial(TASK, width=4, fraction=0.5, recipe=replace(RECIPE, epochs=6))
-    made = replace(made, origin=Origin("distil", "", temperature=1.0, weight=1.0))
+    made = replace(made, origin=Origin(Distil(temperature=1.0, weight=1.0), ""))
     run = train(made, TASK, tmp_path, Start(teacher=teacher))
     assert run.validation.score > 0.9
 
@@ -172,7 +244,7 @@ def test_a_step_is_timed_for_the_whole_batch(monkeypatch: pytest.MonkeyPatch) ->
     module = families.load("cnn", TASK.signature).build(16, seed=0)
     recipe = replace(RECIPE, optimizer="gd")
     whole = loop.time_steps(module, recipe, data)
-    monkeypatch.setattr(loop, "FULL_BATCH_CHUNK", 500)
+    monkeypatch.setattr("sizewise.loop.step.FULL_BATCH_CHUNK", 500)
     assert 1 / 3 < loop.time_steps(module, recipe, data) / whole < 3
 
 

@@ -19,8 +19,9 @@ from sizewise.diagnose import diagnose
 from sizewise.export import export
 from sizewise.loop import Data, train_one
 from sizewise.measure import mark_frontier, measure
+from sizewise.methods import Distil, Narrow
 from sizewise.records import Candidate, Measurement, Origin, Target
-from sizewise.runtimes.footprint import peak_memory_bytes
+from sizewise.runtimes.footprint import footprint
 from sizewise.store import Store, write_json
 from sizewise.tasks import Split
 from tests.builders import PARENT, Models, around, measurement, trial
@@ -105,7 +106,7 @@ def test_a_faster_runtime_is_measured_as_faster(measured: dict[str, Measurement]
 
 def test_sizes_are_those_of_the_files(measured: dict[str, Measurement], models: Models) -> None:
     for candidate in models.candidates[:5]:
-        names = runtimes.FILES[candidate.runtime]
+        names = runtimes.RUNTIMES[candidate.runtime].files()
         sizes = [(models.folder(candidate) / name).stat().st_size for name in names]
         assert measured[candidate.name].size_bytes == sum(sizes)
 
@@ -118,12 +119,12 @@ def test_memory_is_the_runtimes_own(measured: dict[str, Measurement]) -> None:
 def test_memory_is_not_inherited_from_the_process_that_measures(models: Models) -> None:
     ballast = np.ones(60_000_000)
     folder = models.folder(models.candidates[1])
-    assert peak_memory_bytes(folder, threads=1, batch=1) < ballast.nbytes / 2
+    assert footprint(folder, threads=1, batch=1).peak_memory_bytes < ballast.nbytes / 2
 
 
 def test_memory_grows_with_the_batch(models: Models) -> None:
     folder = models.folder(models.candidates[1])
-    one, many = (peak_memory_bytes(folder, threads=1, batch=batch) for batch in (1, 20_000))
+    one, many = (footprint(folder, threads=1, batch=batch).peak_memory_bytes for batch in (1, 20_000))
     assert many - one > 20_000 * 64 * 4  # the input alone
 
 
@@ -185,7 +186,7 @@ def test_only_measuring_opens_the_test_split(models: Models, tmp_path: Path) -> 
     diagnose(sizes, (), store)
     choice = choose(sizes, store)
     chosen = store.run(choice.run)
-    for method in ("prune", "distil"):
+    for method in (Narrow(), Distil()):
         run(2, 0, Origin(method, sizes[3][0].trial.key))
     candidates, _ = compress.build(models.study, (chosen,), task, store)
     export(measurement(candidates[1], validation_score=around(chosen.validation.score)), task, store)

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from sizewise import config, loop, plan, tasks
 from sizewise.config import Study, Sweep
 from sizewise.errors import BudgetError, UsageError
+from sizewise.methods import Distil, Factorize, Narrow, Prune
 from sizewise.plan import FEWEST_SEEDS, FEWEST_SIZES, PROBE_SEEDS
-from sizewise.records import Budget, Origin, Plan, Recipe, Trial, from_json, to_json
+from sizewise.records import Budget, Origin, Plan, Recipe, Trial, Weights, from_json, to_json
 from sizewise.store import Store
 from sizewise.study import Listener, Workspace
 from sizewise.tasks import Task
@@ -100,6 +101,8 @@ def test_more_seeds_keep_the_trials_there_are() -> None:
     assert {t.key for t in few.trials} < {t.key for t in many.trials}
 
 
+METHODS = st.sampled_from([Narrow(), Prune(0.5), Factorize(0.9), Distil()])
+
 RECIPES = st.builds(
     Recipe,
     optimizer=st.sampled_from(["gd", "sgd", "momentum", "adam", "adamw"]),
@@ -122,7 +125,8 @@ TRIALS = st.builds(
     fraction=st.floats(0.01, 1) | st.just(1),
     recipe=RECIPES,
     seed=st.integers(0, 1000),
-    origin=st.none() | st.builds(Origin, st.sampled_from(["prune", "distil"]), st.text("0123456789abcdef")),
+    origin=st.none() | st.builds(Origin, METHODS, st.text("0123456789abcdef")),
+    start=st.none() | st.builds(Weights, st.text("0123456789abcdef"), st.booleans(), st.booleans()),
 )
 
 

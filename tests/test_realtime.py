@@ -38,7 +38,7 @@ def measured(name: str, score: float, *, frontier: bool = True) -> Measurement:
     e = Estimate(1.0, 1.0, 1.0, 0.95, "made", 1)
     metric = Metric("mAP@.5")
     return Measurement(
-        candidate=Candidate(name, "run", "trained", 2, 10, "torch", "fp32", 1.0),
+        candidate=Candidate(name, "run", (), 2, 10, "torch", "fp32", 1.0),
         target=Target(),
         validation_score=Estimate(score, score, score, 0.95, "made", 1),
         validation_drop=e,

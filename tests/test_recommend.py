@@ -9,12 +9,15 @@ import pytest
 
 from sizewise.config import Compress
 from sizewise.errors import UsageError
-from sizewise.recommend import recommend, warnings
+from sizewise.methods import Prune, Quantize
+from sizewise.recommend import confirmation, recommend, warnings
 from sizewise.records import Budget, Candidate, Measurement, Recommendation
 from tests.builders import PARENT, around, measurement
 
 RUNTIME = replace(PARENT, name="width8-trained-onnxruntime-fp32", runtime="onnxruntime")
-INT8 = replace(PARENT, name="width8-trained-onnxruntime-int8", runtime="onnxruntime", precision="int8")
+INT8 = replace(
+    PARENT, name="width8-trained-onnxruntime-int8", runtime="onnxruntime", precision="int8", chain=(Quantize(),)
+)
 SMALL = replace(PARENT, name="width4-distilled-onnxruntime-fp32", run="run-of-width4", width=4, runtime="onnxruntime")
 
 
@@ -150,3 +153,27 @@ def test_int8_that_is_slower_is_said_aloud() -> None:
 )
 def test_int8_that_is_not_shown_to_be_slower_is_not(made: list[Measurement]) -> None:
     assert warnings(made) == ()
+
+
+def test_what_is_slower_than_the_chosen_model_is_labelled() -> None:
+    slow = measurement(replace(SMALL, name="slow"), throughput_ratio=around(0.7, 0.1))
+    open_ = measurement(SMALL, throughput_ratio=around(0.95, 0.1))
+    (text,) = warnings([fast(PARENT, 1000), slow, open_])
+    assert "1 of 3 candidates are slower than the chosen model in PyTorch, the slowest slow at 0.70" in text
+
+
+@pytest.mark.parametrize(
+    ("lost", "half", "said"),
+    [
+        (0.0, 0.002, "confirms it"),
+        (0.01, 0.002, "contradicts it"),
+        (0.001, 0.004, "neither confirms it nor contradicts"),
+    ],
+)
+def test_the_test_split_confirms_or_contradicts_once(lost: float, half: float, said: str) -> None:
+    pruned = replace(SMALL, chain=(Prune(0.5),))
+    assert said in confirmation(measurement(pruned, test_drop=around(lost, half)), 0.003)
+
+
+def test_the_chosen_weights_have_nothing_to_confirm() -> None:
+    assert confirmation(measurement(RUNTIME, test_drop=around(0.5)), 0.003) == ""

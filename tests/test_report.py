@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from sizewise import report, stats
-from sizewise.records import Estimate, NextRun
+from sizewise.records import Comparison, Estimate, Metric, NextRun
 from sizewise.report import classes, figures, law, tables
 from sizewise.report import format as f
 from sizewise.report.answer import groups, headline
@@ -349,3 +349,22 @@ def test_words_stand_out_from_their_ground(scheme: str, ink: str, ground: str) -
     colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", light if scheme == "light" else dark))
     low, high = sorted((luminance(colours[ink]), luminance(colours[ground])))
     assert (high + 0.05) / (low + 0.05) >= 4.5
+
+
+@pytest.mark.parametrize(
+    ("label", "method"),
+    [
+        ("pruned to width 4", "prune"),
+        ("distilled to width 4", "distil"),
+        ("width 8 pruned to 50 % of the parameters by magnitude", "prune"),
+        ("width 8 pruned to 50 % of the parameters by magnitude, then distilled", "distil"),
+        ("width 8 distilled, then factorized at 80 % of the energy", "factorize"),
+    ],
+)
+def test_every_chain_has_a_colour_beside_the_model_trained_small(label: str, method: str) -> None:
+    difference = Estimate(0.0, -0.01, 0.01, 0.95, "made", 3)
+    made = Comparison(
+        a=label, b="width 4 trained small", metric=Metric("accuracy"), a_mean=0.9, b_mean=0.9, a_params=900,
+        b_params=1000, difference=difference, population=difference, p_value=0.5, verdict="undetermined",
+    )  # fmt: skip
+    assert f"candidate {method}" in figures.compression_forest([made])

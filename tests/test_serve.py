@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import re
 import signal
 import socket
 import subprocess
@@ -15,12 +14,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import tritonclient.http as triton
 from numpy.typing import NDArray
@@ -28,60 +27,11 @@ from numpy.typing import NDArray
 from sizewise import runtimes
 from sizewise.errors import UsageError
 from sizewise.runtimes import Config, Runtime
-from sizewise.serve import MAX_BODY_BYTES, app, serve
-from tests.test_runtimes import CLASSES, SHAPE, images, write_folders, write_manifest
+from sizewise.serve import Options, app, serve
+from tests.serving import MANY, MOST, SERVE, Server, as_json, infer, long_request, send, serving
+from tests.test_runtimes import CLASSES, SHAPE, images, write_manifest
 
 SERVED: tuple[Runtime, ...] = ("onnxruntime", "openvino")
-MANY = 50_000
-"""Images in a request that takes some tenths of a second."""
-
-
-@dataclass
-class Server:
-    process: subprocess.Popen[str]
-    ready: str
-
-    @property
-    def address(self) -> str:
-        found = re.search(r"http://([\d.]+:\d+)", self.ready)
-        assert found, self.ready
-        return found[1]
-
-    def end(self) -> tuple[int, str, str]:
-        """Exit code, stdout and the rest of stderr."""
-        stdout, stderr = self.process.communicate(timeout=10)
-        return self.process.returncode, stdout, stderr
-
-
-SERVE = """
-import sys
-from pathlib import Path
-from sizewise.errors import SizewiseError
-from sizewise.serve import serve
-try:
-    serve([Path(name) for name in sys.argv[1:]], port=0)
-except SizewiseError as error:
-    print(error, file=sys.stderr)
-    sys.exit(error.exit_code)
-"""
-
-
-@contextmanager
-def serving(*folders: Path, code: str = SERVE) -> Iterator[Server]:
-    command = [sys.executable, "-c", code, *map(str, folders)]
-    process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert process.stderr
-    try:
-        yield Server(process, process.stderr.readline())
-    finally:
-        process.kill()
-        process.communicate()
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[Runtime, Path]:
-    written: dict[Runtime, Path] = write_folders(tmp_path_factory.mktemp("served"), width=8)
-    return written
 
 
 @pytest.fixture(scope="module")
@@ -100,41 +50,6 @@ def tensor(pixels: NDArray[Any], datatype: str = "FP32", *, binary: bool = True)
     image = triton.InferInput("image", list(pixels.shape), datatype)
     image.set_data_from_numpy(pixels, binary_data=binary)
     return image
-
-
-def as_json(pixels: NDArray[Any], **members: Any) -> dict[str, Any]:
-    image = {"name": "image", "shape": list(pixels.shape), "datatype": "FP32", "data": pixels.tolist()}
-    return {"inputs": [image | members]}
-
-
-def send(
-    server: Server, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
-) -> tuple[int, Any]:
-    """Status and JSON of the answer."""
-    request = urllib.request.Request(f"http://{server.address}{path}", body, headers or {}, method=method)
-    try:
-        with urllib.request.urlopen(request, timeout=30) as response:
-            return response.status, json.load(response)
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
-
-
-def infer(server: Server, body: Any, model: str = "onnxruntime-w8", **headers: str) -> tuple[int, Any]:
-    content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    renamed = {name.replace("_", "-"): value for name, value in headers.items()}
-    return send(server, "POST", f"/v2/models/{model}/infer", content, renamed)
-
-
-def long_request(server: Server) -> http.client.HTTPConnection:
-    """A connection on which an inference has been asked for that takes a while."""
-    image = {"name": "image", "shape": [MANY, *SHAPE], "datatype": "UINT8", "parameters": {}}
-    pixels = np.zeros((MANY, *SHAPE), np.uint8).tobytes()
-    image["parameters"] = {"binary_data_size": len(pixels)}
-    head = json.dumps({"inputs": [image], "outputs": [{"name": "label", "parameters": {"binary_data": True}}]}).encode()
-    connection = http.client.HTTPConnection(server.address, timeout=30)
-    headers = {"Inference-Header-Content-Length": str(len(head))}
-    connection.request("POST", "/v2/models/onnxruntime-w8/infer", head + pixels, headers)
-    return connection
 
 
 def test_ready_line_names_models_and_a_command_that_works(server: Server) -> None:
@@ -330,23 +245,40 @@ def test_unknown_addresses(server: Server, method: str, path: str, status: int, 
 
 
 def test_a_body_beyond_the_limit_is_refused_and_the_server_lives_on(server: Server) -> None:
-    status, answer = infer(server, bytes(MAX_BODY_BYTES + 1))
+    status, answer = infer(server, bytes(MOST + 1))
     assert status == 413
-    assert f"{MAX_BODY_BYTES + 1} bytes; at most {MAX_BODY_BYTES}" in answer["error"]
+    assert f"{MOST + 1} bytes; at most {MOST}" in answer["error"]
     assert infer(server, as_json(ONE))[0] == 200
 
 
-def test_a_model_that_fails_is_an_error_in_json(folders: dict[Runtime, Path], tmp_path: Path) -> None:
+def test_a_model_that_cannot_answer_is_not_served(folders: dict[Runtime, Path], tmp_path: Path) -> None:
     config = Config.read(folders["onnxruntime"])
     config = replace(config, signature=replace(config.signature, input_shape=(3, 5, 5)))  # the graph takes 12×10
     (tmp_path / "model.onnx").write_bytes((folders["onnxruntime"] / "model.onnx").read_bytes())
     config.write(tmp_path)
     write_manifest(tmp_path)
+    command = [sys.executable, "-c", SERVE, str(tmp_path)]
+    ends = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert (ends.returncode, ends.stdout) == (1, "")
+    assert f"the model in {tmp_path} does not answer" in ends.stderr
+
+
+def test_a_model_that_fails_is_an_error_in_json_and_in_the_log(folders: dict[Runtime, Path], tmp_path: Path) -> None:
+    graph = onnx.load(folders["onnxruntime"] / "model.onnx")
+    graph.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1  # no batch is possible any more
+    onnx.save(graph, tmp_path / "model.onnx")
+    Config.read(folders["onnxruntime"]).write(tmp_path)
+    write_manifest(tmp_path)
     with serving(tmp_path) as server:
-        status, answer = infer(server, as_json(np.zeros((1, 3, 5, 5))))
+        assert infer(server, as_json(ONE))[0] == 200
+        status, answer = infer(server, as_json(images(2)))
         assert status == 500
         assert "the server failed" in answer["error"]
-        assert send(server, "GET", "/v2/health/live") == (200, {"live": True})
+        assert infer(server, as_json(ONE))[0] == 200
+        server.process.terminate()
+        events = [json.loads(line) for line in server.end()[2].splitlines()]
+    assert [event["event"] for event in events] == ["request failed", "going down"]
+    assert "Traceback" in events[0]["exception"]
 
 
 def test_requests_at_the_same_time_get_their_own_answers(server: Server, folders: dict[Runtime, Path]) -> None:
@@ -355,7 +287,7 @@ def test_requests_at_the_same_time_get_their_own_answers(server: Server, folders
     with ThreadPoolExecutor(8) as pool:
         answers = pool.map(lambda x: infer(server, as_json(x), "openvino-w8")[1], batches)
         for x, answer in zip(batches, answers, strict=True):
-            assert np.array_equal(np.float32(answer["outputs"][0]["data"]), session(x).ravel())
+            np.testing.assert_allclose(answer["outputs"][0]["data"], session(x).ravel(), rtol=1e-5, atol=1e-5)
 
 
 def test_health_is_answered_during_an_inference(server: Server) -> None:
@@ -391,7 +323,7 @@ def test_a_signal_ends_the_server_after_the_request_that_has_begun(
         response = connection.getresponse()
         assert response.status == 200
         assert len(response.read()) > MANY
-        assert server.end() == (0, "", "")
+        assert server.quiet_end() == (0, "")
 
 
 def test_a_client_that_goes_away_leaves_no_trace(folders: dict[Runtime, Path]) -> None:
@@ -404,7 +336,7 @@ def test_a_client_that_goes_away_leaves_no_trace(folders: dict[Runtime, Path]) -
             time.sleep(0.1)
         time.sleep(0.1)
         server.process.terminate()
-        assert server.end() == (0, "", "")
+        assert server.quiet_end() == (0, "")
 
 
 def test_a_folder_with_one_flipped_byte_is_not_served(folders: dict[Runtime, Path], tmp_path: Path) -> None:
@@ -425,7 +357,7 @@ def test_an_occupied_port_is_named(folders: dict[Runtime, Path]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as occupied:
         port = occupied.getsockname()[1]
         with pytest.raises(UsageError, match=f"cannot listen on 127.0.0.1, port {port}: .*in use"):
-            serve([folders["onnxruntime"]], port=port)
+            serve([folders["onnxruntime"]], Options(port=port))
 
 
 def test_models_must_be_given_and_have_different_names(folders: dict[Runtime, Path]) -> None:
@@ -440,7 +372,7 @@ def test_serving_an_onnx_model_needs_no_torch(folders: dict[Runtime, Path]) -> N
     with serving(folders["onnxruntime"], code=code) as server:
         assert infer(server, as_json(ONE))[0] == 200
         server.process.terminate()
-        assert server.end() == (0, "['onnxruntime']\n", "")
+        assert server.quiet_end() == (0, "['onnxruntime']\n")
 
 
 def test_without_the_serve_extra_the_pip_line_is_given() -> None:

@@ -140,3 +140,17 @@ def test_a_language_model_reads_the_end_of_a_long_text(tmp_path: Path) -> None:
     short, long = (logits(ask(client, [text], "lstm")) for text in ("t", "to be or not to be"))
     assert short.shape[1:] == (2, 260)
     np.testing.assert_allclose(logits(ask(client, ["whether to be or not to be"], "lstm")), long, rtol=1e-4, atol=1e-5)
+
+
+def test_a_tagger_answers_with_a_tag_for_each_word(tmp_path: Path) -> None:
+    path = tmp_path / "words.conll"
+    path.write_text("".join(f"the DT\nhouse{i} NN\n\n" for i in range(40)))
+    task = tasks.load("tagged", path, Reading(vocabulary=300))
+    with TestClient(app([folder(tmp_path, task, "bigru")])) as client:
+        tensor = {"name": "text", "datatype": "BYTES", "shape": [2], "data": ["the  house7 in", "house"]}
+        answer = client.post("/v2/models/bigru/infer", json={"inputs": [tensor]}).json()
+        (tags,) = (output["data"] for output in answer["outputs"] if output["name"] == "tags")
+        assert [len(one.split()) for one in tags] == [3, 1]
+        assert {tag for one in tags for tag in one.split()} <= {"DT", "NN"}
+        (numbers,) = (output for output in answer["outputs"] if output["name"] == "logits")
+        assert numbers["shape"][2] == 3

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sizewise import config
 from sizewise.config import Study
 from sizewise.errors import IntegrityError, StoreError, UsageError
+from sizewise.methods import Narrow
 from sizewise.records import Choice, Origin, Recipe, Trial, from_json, to_json
 from sizewise.store import Store, write_atomic, write_json
 from tests.builders import toy_task
@@ -76,7 +77,7 @@ def test_the_lock_admits_one_and_tidies_up(tmp_path: Path) -> None:
 @given(recipe=RECIPES, width=st.integers(1, 999), seed=st.integers(0, 99), fraction=st.floats(0.01, 1))
 @settings(max_examples=60)
 def test_a_trial_survives_json_with_its_key(recipe: Recipe, width: int, seed: int, fraction: float) -> None:
-    trial = Trial("digits", "f" * 16, "cnn", width, fraction, recipe, seed, Origin("prune", "0" * 16))
+    trial = Trial("digits", "f" * 16, "cnn", width, fraction, recipe, seed, Origin(Narrow(), "0" * 16))
     again = from_json(Trial, json.loads(json.dumps(to_json(trial))))
     assert again == trial
     assert again.key == trial.key

@@ -20,14 +20,16 @@ from sizewise.compress.candidates import build
 from sizewise.config import Study
 from sizewise.errors import UsageError
 from sizewise.loop import Data, Start, batches, train_one
-from sizewise.measure import CALLS, TURN_SECONDS, _timed
+from sizewise.measure import CALLS
 from sizewise.padding import BEGIN, END, PAD, lengths, pad
 from sizewise.records import Reading, Recipe, Run, Signature, Trial
 from sizewise.runtimes import beam
+from sizewise.runtimes.timing import TURN_SECONDS, timed
 from sizewise.runtimes.worded import worded
 from sizewise.store import Store
 from sizewise.tasks import Task
 from sizewise.tasks.problems.translation import bleu_of_each
+from tests.graphs import Next, made
 
 WORDS = {"one": "eins", "two": "zwei", "three": "drei", "four": "vier", "five": "fünf", "six": "sechs", "dog": "Hund"}
 
@@ -60,7 +62,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 def test_a_small_language_is_learned(trained: Trained) -> None:
     task, session = trained.task, runtimes.load(trained.folders["torch fp32"])
     answers = task.problem.answers(session, task.test)
-    said = worded(runtimes.Config.read(trained.folders["torch fp32"]), trained.folders["torch fp32"])(answers)
+    words = worded(runtimes.Config.read(trained.folders["torch fp32"]), trained.folders["torch fp32"])
+    said = words(answers, task.test.x)
     right = np.mean([text == truth for (text,), truth in zip(said, task.test.references, strict=True)])
     assert right > 0.9
     judged = task.problem.judge(answers, task.test)
@@ -138,7 +141,7 @@ def test_slow_models_are_timed_with_fewer_calls(seconds: float, calls: int) -> N
         time.sleep(seconds)
         return x
 
-    assert len(_timed(session, np.zeros(1), CALLS)) <= calls
+    assert len(timed(session, np.zeros(1), CALLS)) <= calls
 
 
 def sentences(n: int, seed: int) -> tuple[list[str], list[str]]:
@@ -180,20 +183,17 @@ def test_metrics_without_scatter_are_not_chosen_by(trained: Trained) -> None:
 TOKENS = 9
 
 
-def graphs(seed: int) -> tuple[beam.Graph, beam.Graph]:
-    """Made-up graphs: the next token's logits are a fixed random function of source and beginning."""
+def dice(seed: int) -> Next:
+    """The next token's logits are a fixed random function of source and beginning."""
 
-    def encode(source: NDArray[Any]) -> NDArray[Any]:
-        return source[:, :, None].astype(np.float32)
+    def following(source: NDArray[np.int64], said: NDArray[np.int64]) -> NDArray[Any]:
+        row = (seed, *source[source != PAD], 99, *said[said != PAD])
+        return np.random.default_rng(row).normal(0, 2, TOKENS).astype(np.float32)
 
-    def decode(memory: NDArray[Any], source: NDArray[Any], target: NDArray[Any]) -> NDArray[Any]:
-        rows = [(seed, *a[a != PAD], *b[b != PAD]) for a, b in zip(source, target, strict=True)]
-        return np.array([np.random.default_rng(row).normal(0, 2, TOKENS) for row in rows], np.float32)
-
-    return encode, decode
+    return following
 
 
-def plainly(decode: beam.Graph, source: NDArray[Any], longest: int, beams: int) -> list[int]:
+def plainly(following: Next, source: NDArray[Any], longest: int, beams: int) -> list[int]:
     """Beam search of one source as a textbook writes it."""
     alive: list[tuple[float, list[int]]] = [(0.0, [BEGIN])]
     for _ in range(longest - 1):
@@ -202,7 +202,7 @@ def plainly(decode: beam.Graph, source: NDArray[Any], longest: int, beams: int) 
             if ids[-1] == END:
                 grown.append((score, ids))
                 continue
-            logits = decode(source[None, :, None], source[None], np.array([[*ids, PAD]]))[0].astype(float)
+            logits = following(source, np.array(ids)).astype(float)
             logs = logits - np.log(np.exp(logits).sum())
             grown += [(score + logs[i], [*ids, i]) for i in range(TOKENS) if i not in (PAD, BEGIN)]
         alive = sorted(grown, key=lambda found: -found[0] / (len(found[1]) - 1))[:beams]
@@ -215,33 +215,47 @@ def plainly(decode: beam.Graph, source: NDArray[Any], longest: int, beams: int) 
 @pytest.mark.parametrize("beams", [1, 2, 4])
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_beam_search_is_the_textbooks(beams: int, seed: int) -> None:
-    encode, decode = graphs(seed)
     rng = np.random.default_rng(seed)
     source = pad([rng.integers(3, TOKENS, rng.integers(1, 6)) for _ in range(9)])
-    found = beam.search(encode, decode, source, 8, beams)
+    found = beam.search(*made(dice(seed)), source, 8, beams)
     for row, x in zip(found, source, strict=True):
-        assert [int(i) for i in row if i != PAD] == plainly(decode, x, 8, beams)
+        assert [int(i) for i in row if i != PAD] == plainly(dice(seed), x, 8, beams)
 
 
 def test_what_has_ended_is_not_decoded_again() -> None:
-    encode, decode = graphs(0)
+    encode, decode = made(dice(0))
     sizes = []
 
-    def counted(memory: NDArray[Any], source: NDArray[Any], target: NDArray[Any]) -> NDArray[Any]:
-        sizes.append(len(target))
-        return decode(memory, source, target)
+    def counted(token: NDArray[Any], memory: NDArray[Any], past: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        sizes.append(len(token))
+        return decode(token, memory, past)
 
     source = np.random.default_rng(0).integers(3, TOKENS, (20, 4))
     beam.search(encode, counted, source, 30, 4)
     assert sizes == sorted(sizes, reverse=True)
-    assert sizes[-1] < sizes[0] == 80
+    assert sizes[-1] < sizes[0] == 20
+
+
+def test_the_source_is_read_once_and_each_token_is_decoded_once() -> None:
+    encode, decode = made(dice(0))
+    read, steps = [], []
+
+    def reading(source: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        read.append(len(source))
+        return encode(source)
+
+    def counted(token: NDArray[Any], memory: NDArray[Any], past: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        steps.append(past.shape[2])
+        return decode(token, memory, past)
+
+    beam.search(reading, counted, np.array([[3, 4], [5, 0]]), 12, 4)
+    assert read == [2]
+    assert steps == list(range(len(steps)))
 
 
 def test_the_longest_answer_has_an_end() -> None:
-    def decode(memory: NDArray[Any], source: NDArray[Any], target: NDArray[Any]) -> NDArray[Any]:
-        return np.tile(np.array([0, 0, -50, 5, 1], np.float32), (len(target), 1))
-
-    found = beam.search(lambda source: source[:, :, None], decode, np.ones((2, 3), np.int64), 6, 2)
+    encode, decode = made(lambda source, said: np.array([0, 0, -50, 5, 1], np.float32))
+    found = beam.search(encode, decode, np.ones((2, 3), np.int64), 6, 2)
     np.testing.assert_array_equal(found, np.full((2, 5), 3))
 
 

@@ -30,14 +30,15 @@ _HOMES = {
     "Workspace": "study",
     "check_family": "check",
     "check_task": "check",
-    "compare": "study",
+    "compare": "arms",
 }
 
 if TYPE_CHECKING:
+    from sizewise.arms import compare
     from sizewise.check import check_family, check_task
     from sizewise.config import Study
     from sizewise.records import Recipe, Signature
-    from sizewise.study import Workspace, compare
+    from sizewise.study import Workspace
 
 
 def __getattr__(name: str) -> Any:

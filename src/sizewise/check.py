@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from sizewise import families, padding
 from sizewise import recipe as recipes
-from sizewise.compress.prune import prune
+from sizewise.compress.narrow import narrow
 from sizewise.errors import DataError, MissingExtraError, SizewiseError, UsageError
 from sizewise.families import Family
 from sizewise.families.family import Builder
@@ -181,7 +181,7 @@ def _trained(family: Family, width: int, seed: int, problem: Problem, split: Spl
     """Loss at each step of training on all the samples."""
     module = family.build(width, seed=seed).train()
     recipe = recipes.at_width(Recipe(lr=3e-3), width)
-    optimizer = recipes.optimizer(recipe, module.parameters())
+    optimizer = recipes.optimizer(recipe, module)
     x, y, losses = torch.from_numpy(split.x), torch.from_numpy(split.y), []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -221,11 +221,10 @@ def _onnx(family: Family, width: int, seed: int) -> Check:
     with tempfile.TemporaryDirectory() as folder:
         try:
             onnxruntime.export(module, signature, Path(folder))
-            graphs = [onnxruntime.open_file(path, 1) for path in sorted(Path(folder).glob("*.onnx"), reverse=True)]
+            graphs = [onnxruntime.open_graph(path, 1) for path in sorted(Path(folder).glob("*.onnx"), reverse=True)]
         except Exception as error:  # exporters fail in their own ways, and a model need not be exported
             return Check("ONNX", False, f"cannot be exported: {families.first_line(error)}")
-        session = graphs[0] if len(graphs) == 1 else beam.session(graphs[0], graphs[1], signature)
-        reference, worst = eager.session(module, signature), 0.0
+        session, reference, worst = beam.session(graphs, signature), eager.session(module, signature), 0.0
         for x in _batches(signature):
             ours, theirs = session(x), reference(x)
             off = float(np.abs(ours - theirs).max()) if ours.shape == theirs.shape else math.inf
@@ -259,7 +258,7 @@ def _batches(signature: Signature) -> Iterator[NDArray[Any]]:
 def _pruning(family: Family, widths: Sequence[int], seed: int) -> Check:
     large, small = widths[-1], widths[0]
     try:
-        prune(family.build(large, seed=seed), family, small)
+        narrow(family.build(large, seed=seed), family, small)
     except SizewiseError as error:
         return Check("pruning", False, error.message)
     return Check("pruning", True, f"width {large} cut to width {small} is a model of the family")
@@ -280,7 +279,7 @@ def toy(signature: Signature) -> tuple[Problem, Split]:
             y = y * padding.mask(x) if signature.dynamic else y
         case "transcription":
             y = 1 + (y[:, None] % (outputs - 1)) * np.ones((1, 1), np.int64)
-        case "translation":
+        case "translation" | "dictation":
             inner = rng.integers(min(3, outputs - 1), outputs, (SAMPLES, max(signature.target_steps - 2, 1)))
             y = np.concatenate([np.full((SAMPLES, 1), BEGIN), inner, np.full((SAMPLES, 1), END)], axis=1)
     names = tuple(map(str, range(outputs)))
@@ -413,6 +412,7 @@ _PERFECT: dict[str, Callable[[Task, Split], NDArray[Any]]] = {
     "tagging": lambda task, split: split.y,
     "transcription": lambda task, split: split.y,
     "translation": lambda task, split: split.y[:, 1:] * (split.y[:, 1:] != END),
+    "dictation": lambda task, split: split.y[:, 1:] * (split.y[:, 1:] != END),
 }
 
 

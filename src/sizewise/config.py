@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sizewise.errors import StoreError, UsageError
-from sizewise.records import Budget, Reading, Recipe, Target, from_json, to_json
+from sizewise.methods import parse
+from sizewise.records import Budget, Reading, Recipe, RuntimeName, Target, from_json, to_json
 from sizewise.store import write_atomic
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ class Sweep:
         seeds: runs of each size.
         fractions: shares of the training split that are also trained at the probed widths.
         probes: also train a few sizes with other learning rates and twice the epochs, for the diagnosis.
+        tune: before the sweep, check the learning rate at three widths by short runs, and scan it at all of them where
+            the rule does not hold. None leaves it to the effort: not when it is quick.
+        rates: factor of the rule's learning rate for each of `widths`, one each; () is 1 for all.
         time_seconds: wall time the sweep may take; the plan shrinks to fit.
         workers: processes, one thread each; 0 is one a core.
     """
@@ -43,6 +47,8 @@ class Sweep:
     seeds: int = 0
     fractions: tuple[float, ...] = (0.5,)
     probes: bool = True
+    tune: bool | None = None
+    rates: tuple[float, ...] = ()
     time_seconds: float | None = None
     workers: int = 0
 
@@ -52,7 +58,11 @@ class Compress:
     """What `compress` tries.
 
     Attributes:
-        methods: kinds of compression; "int8" is applied to every model the others made, too.
+        methods: kinds of compression; "bf16" and "int8" are applied to every model the others made, too.
+        chains: what is done to the chosen model besides, such as "prune=0.5:taylor+distil+int8", see `methods`.
+        time_seconds: wall time that `compress` may take; above 0 it also searches for chains, and measures what it
+            finds.
+        runtimes: what every model is converted for; PyTorch, which all are compared with, is always one.
         steps: how many widths below the chosen one are pruned to and distilled into.
         seeds: runs of each pruned or distilled width, for the paired comparison with training small.
         epochs: epochs of fine-tuning or distillation, as a share of the recipe's.
@@ -61,7 +71,10 @@ class Compress:
             the margin.
     """
 
-    methods: tuple[Literal["prune", "distil", "int8"], ...] = ("prune", "distil", "int8")
+    methods: tuple[Literal["prune", "distil", "bf16", "int8"], ...] = ("prune", "distil", "int8")
+    chains: tuple[str, ...] = ()
+    time_seconds: float = 0.0
+    runtimes: tuple[RuntimeName, ...] = ("torch", "onnxruntime", "openvino")
     steps: int = 2
     seeds: int = 3
     epochs: float = 0.6
@@ -82,6 +95,9 @@ class Study:
         task: a built-in task, or a path to data of one's own.
         data: where the task's files lie, when the task does not say it already.
         family: built-in family or `package.module:function`; "" is the first that fits the task.
+        start: trained weights to start from: a safetensors file, a folder that holds one, `hf:owner/name`, a study's
+            folder or one of its runs (`folder:trial`); with `select:` in front smaller widths take their part of larger
+            tensors. "" is random weights.
         metric: the score that sizes are chosen by; "" is the problem's usual one.
         margin: score that may be given up for a smaller size, in the metric's unit; 0 is the metric's own.
     """
@@ -90,6 +106,7 @@ class Study:
     data: str | None = None
     reading: Reading = field(default_factory=Reading)
     family: str = ""
+    start: str = ""
     metric: str = ""
     margin: float = 0.0
     recipe: Recipe = OPEN
@@ -155,6 +172,7 @@ def resolve(study: Study, task: Task) -> Study:
             smallest=sweep.smallest or smallest,
             largest=sweep.largest or min(largest * preset.growth * scale, families.widest(family)),
             seeds=sweep.seeds or preset.seeds * scale,
+            tune=sweep.effort != "quick" if sweep.tune is None else sweep.tune,
         ),
         compress=replace(study.compress, max_drop=study.compress.max_drop or DROP * margin),
     )
@@ -214,7 +232,17 @@ def check(study: Study) -> None:
         "sweep.sizes": (sweep.sizes >= 1, sweep.sizes, "at least 1"),
         "sweep.seeds": (sweep.seeds >= 1, sweep.seeds, "at least 1"),
         "sweep.fractions": (all(0 < f <= 1 for f in sweep.fractions), sweep.fractions, "in (0, 1]"),
+        "sweep.rates": (
+            not sweep.rates or (len(sweep.rates) == len(set(sweep.widths)) and min(sweep.rates) > 0),
+            sweep.rates,
+            "one number above 0 for each of sweep.widths",
+        ),
         "sweep.workers": (sweep.workers >= 0, sweep.workers, "at least 0; 0 is one a core"),
+        "compress.time_seconds": (
+            study.compress.time_seconds >= 0,
+            study.compress.time_seconds,
+            "at least 0",
+        ),
         "compress.steps": (study.compress.steps >= 0, study.compress.steps, "at least 0"),
         "compress.epochs": (study.compress.epochs > 0, study.compress.epochs, "above 0"),
         "compress.max_drop": (study.compress.max_drop >= 0, study.compress.max_drop, "at least 0"),
@@ -231,6 +259,8 @@ def check(study: Study) -> None:
         rules[f"budget.{name}"] = (value is None or value > 0, value, "above 0")
     if sweep.time_seconds is not None:
         rules["sweep.time_seconds"] = (sweep.time_seconds > 0, sweep.time_seconds, "above 0")
+    for text in study.compress.chains:
+        parse(text)
     for key, (valid, value, domain) in rules.items():
         if not valid:
             raise UsageError(f"{key} is {value}", hint=f"it must be {domain}")

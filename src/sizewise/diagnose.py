@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sizewise import stats, words
 from sizewise.paired import compare_runs, example_scores
-from sizewise.records import Comparison, Finding, Run
+from sizewise.records import Comparison, Failure, Finding, Run
 from sizewise.store import Store
 
 FEWEST_SEEDS = 3
@@ -24,6 +25,7 @@ OVERFIT_RISE = 0.05
 """Relative rise of the validation loss above its lowest point that counts as over-fitting."""
 
 ORDER = (
+    "failed-runs",
     "badly-tuned",
     "under-trained",
     "over-fitting",
@@ -32,6 +34,7 @@ ORDER = (
     "not-enough-evidence",
     "validation-limited",
     "saturated",
+    "tuning",
 )
 """The most pressing first: what makes the sizes incomparable, then what limits them, then what is open or well."""
 
@@ -42,6 +45,7 @@ def diagnose(
     store: Store,
     *,
     margin: float = 0.005,
+    failures: Sequence[Failure] = (),
 ) -> tuple[Finding, ...]:
     """Findings about a sweep, the most pressing first.
 
@@ -49,13 +53,47 @@ def diagnose(
         sizes: the sweep's runs by width: one recipe, whole training split, several seeds.
         probes: runs of some of these widths and seeds with one thing changed.
         margin: of the metric, in its unit; a smaller difference does not matter.
+        failures: trials that have no run.
     """
-    findings = [*_capacity(sizes, store, margin)]
+    findings = [*_failed(failures), *_diverged(sizes, probes), *_capacity(sizes, store, margin)]
     for width in sorted({run.trial.width for run in probes} & sizes.keys()):
         findings += _probed(sizes[width], [r for r in probes if r.trial.width == width], store, margin)
     findings += _overfitting(sizes)
     findings += _evidence(sizes, bool(probes))
     return tuple(sorted(findings, key=lambda finding: ORDER.index(finding.code)))
+
+
+def _failed(failures: Sequence[Failure]) -> list[Finding]:
+    if not failures:
+        return []
+    widths = sorted({failure.trial.width for failure in failures})
+    count = "A trial" if len(failures) == 1 else f"{len(failures)} trials"
+    return [
+        Finding(
+            "failed-runs",
+            f"{count} of width {', '.join(map(str, widths))} failed, and sizes are compared without: "
+            f"{failures[0].reason}",
+            (),
+            "mend the cause and give the same command again: only what failed is trained",
+        )
+    ]
+
+
+def _diverged(sizes: Mapping[int, Sequence[Run]], probes: Sequence[Run]) -> list[Finding]:
+    runs = [run for run in (*chain(*sizes.values()), *probes) if run.diverged]
+    if not runs:
+        return []
+    widths = sorted({run.trial.width for run in runs})
+    count = "A run" if len(runs) == 1 else f"{len(runs)} runs"
+    return [
+        Finding(
+            "failed-runs",
+            f"{count} of width {', '.join(map(str, widths))} diverged, first in epoch "
+            f"{min(run.diverged for run in runs)}: the training loss was no longer a number.",
+            (),
+            "lower the learning rate (--lr) or bound the gradient (--clip 1)",
+        )
+    ]
 
 
 def _capacity(sizes: Mapping[int, Sequence[Run]], store: Store, margin: float) -> list[Finding]:

@@ -6,6 +6,7 @@ SizewiseError            exit 1
 ├── StoreError           exit 1   the study folder cannot be read or written
 ├── IntegrityError       exit 1   a file is not what its manifest says it is
 ├── ParityError          exit 1   an exported model disagrees with the model it came from
+├── ConversionError      exit 1   a runtime does not take a model as it is
 ├── MissingExtraError    exit 1   an optional dependency is not installed
 └── BudgetError          exit 3   nothing measured can satisfy the budget
 """
@@ -14,6 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+INSUFFICIENT = 3
+"""Exit code of a command that did its work, where the budget is unmet or the evidence does not suffice."""
 
 
 class SizewiseError(Exception):
@@ -65,6 +69,10 @@ class ParityError(SizewiseError):
     """An exported model disagrees with the model it came from."""
 
 
+class ConversionError(SizewiseError):
+    """A runtime does not take a model as it is."""
+
+
 class MissingExtraError(SizewiseError):
     """An optional dependency is not installed."""
 
@@ -72,7 +80,7 @@ class MissingExtraError(SizewiseError):
 class BudgetError(SizewiseError):
     """Nothing measured can satisfy the budget."""
 
-    exit_code = 3
+    exit_code = INSUFFICIENT
 
 
 @contextmanager

@@ -8,36 +8,17 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from sizewise import runtimes, words
-from sizewise.compress.candidates import deployable
-from sizewise.errors import ParityError
-from sizewise.measure import inputs
+from sizewise import parity, runtimes, words
+from sizewise.methods import said
 from sizewise.records import Estimate, Export, Measurement, Signature, to_json
-from sizewise.runtimes import eager
 from sizewise.store import Store, sha256, writable, write_atomic, write_json
 from sizewise.tasks import Task
-from sizewise.tasks.problems import Session
-
-BATCHES = (1, 7)
-"""Batch sizes at which the outputs are compared: one request, and an odd number that no kernel is tuned for."""
-
-TOLERANCE = 1e-4
-"""Largest difference of answers allowed, relative to their largest magnitude (at least 1)."""
-
-SAME_SCORE = 1e-6
-"""Largest difference of scores allowed, relative to the score: their sums may be taken in another order."""
-
-_ELSEWHERE = "nothing was exported; another runtime may convert it faithfully, see measurements.json"
 
 
 def export(measurement: Measurement, task: Task, store: Store) -> Export:
     """Write `models/<name>`: a Hub-style folder with weights, configuration, measurements, model card and manifest.
 
-    A full-precision model is compared with the trained PyTorch model; an int8 one, which differs from it on purpose,
-    with the int8 candidate that was measured, and its distance to the trained one is what `measurement` reports. Either
-    way the validation accuracy must be the measured one.
+    The folder must answer as the model it came from does, see `parity`.
 
     Raises:
         IntegrityError: the candidate's folder is missing or damaged.
@@ -47,66 +28,20 @@ def export(measurement: Measurement, task: Task, store: Store) -> Export:
     candidate = measurement.candidate
     target = store / "models" / candidate.name
     if target.exists() and _is_this(target, measurement):
-        return check_parity(target, measurement, task, store)
+        return parity.check(target, measurement, task, store)
     runtimes.files(store / "candidates" / candidate.name)
     with writable(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=".tmp-"))
         try:
             _fill(temporary, measurement, task, store)
-            export = check_parity(temporary, measurement, task, store)
+            export = parity.check(temporary, measurement, task, store)
             temporary.chmod(0o755)
             shutil.rmtree(target, ignore_errors=True)
             temporary.rename(target)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return export
-
-
-def check_parity(folder: Path, measurement: Measurement, task: Task, store: Store) -> Export:
-    """Compare a folder's answers with the model it came from, in numbers at two batch sizes and in score.
-
-    Raises:
-        ParityError: naming the batch size and the difference, or the two scores.
-    """
-    session = runtimes.load(folder)
-    reference = _reference(measurement, task, store)
-    found = []
-    for batch in BATCHES:
-        x = inputs(task.validation, batch, task.signature)
-        ours, theirs = session(x), reference(x)
-        if ours.shape != theirs.shape:
-            raise ParityError(
-                f"{measurement.candidate.name} answers with shape {ours.shape} at batch {batch}, and its model with "
-                f"{theirs.shape}",
-                hint=_ELSEWHERE,
-            )
-        limit = TOLERANCE * max(1.0, float(np.abs(theirs).max()))
-        found.append(task.problem.distance(ours, theirs))
-        if not found[-1] <= limit:  # written so that NaN fails
-            raise ParityError(
-                f"{measurement.candidate.name} differs from its model by {found[-1]:.3g} at batch {batch}; "
-                f"{limit:.3g} is allowed",
-                hint=_ELSEWHERE,
-            )
-    score = task.problem.score(task.problem.answers(session, task.validation), task.validation)
-    measured = measurement.validation_score.value
-    if not abs(score - measured) <= SAME_SCORE * max(1.0, abs(measured)):
-        raise ParityError(
-            f"{measurement.candidate.name} has a {task.metric.name} of {score:.6g} on validation, and {measured:.6g} "
-            "was measured",
-            hint="nothing was exported; measure again with `sizewise measure`",
-        )
-    name = measurement.candidate.name
-    files = {path.name: sha256(path) for path in sorted(folder.iterdir())}
-    return Export(name, f"models/{name}", BATCHES, tuple(found), TOLERANCE, files)
-
-
-def _reference(measurement: Measurement, task: Task, store: Store) -> Session:
-    candidate = measurement.candidate
-    if candidate.precision != "fp32":
-        return runtimes.load(store / "candidates" / candidate.name)
-    return eager.session(deployable(store.run(candidate.run), task, store), task.signature)
 
 
 def _fill(folder: Path, measurement: Measurement, task: Task, store: Store) -> None:
@@ -153,7 +88,7 @@ metrics: [{metric.name}]
 ---
 # {c.name}
 
-A `{run.trial.family}` of width {c.width} ({c.params:,} parameters) for the task `{task.name}`, {_METHODS[c.method]}, in
+A `{run.trial.family}` of width {c.width} ({c.params:,} parameters) for the task `{task.name}`, {said(c.chain)}, in
 {c.precision} for {c.runtime}.
 
 | measured on {t.device}, {t.threads} thread(s) | value [{m.test_score.level:.0%} interval] |
@@ -167,7 +102,7 @@ A `{run.trial.family}` of width {c.width} ({c.params:,} parameters) for the task
 | peak memory of a process | {m.peak_memory_bytes / 1e6:,.0f} MB |
 
 Input `{signature.layout}`: {"int64" if signature.vocabulary else "float32"} (batch, {", ".join(_axes(signature))}), raw
-values; preprocessing is inside the model.
+values; preprocessing is inside the model.{_NATIVE if runtimes.RUNTIMES[c.runtime].native else ""}
 Output `{runtimes.OUTPUTS[signature.problem]}`. Classes: {_listed(task.classes)}.
 
 Serve it: `sizewise serve {c.name}`. Every file's sha256 is in `manifest.json`.
@@ -189,6 +124,11 @@ def _plain(e: Estimate, digits: int) -> str:
     return f"{e.value:,.{digits}f} [{e.low:,.{digits}f}, {e.high:,.{digits}f}]"
 
 
+_NATIVE = """
+The file holds machine code for the kind of processor that it was made on. Load it only if you trust where it comes
+from: it may do whatever you may do.
+"""
+
 MOST_CLASSES = 100
 """Classes that a model card lists."""
 
@@ -201,11 +141,6 @@ _TAGS = {
     ("language modelling", "tokens"): "text-generation",
     ("translation", "tokens"): "translation",
     ("transcription", "series"): "automatic-speech-recognition",
+    ("dictation", "series"): "automatic-speech-recognition",
     ("detection", "image"): "object-detection",
-}
-
-_METHODS = {
-    "trained": "trained from random weights",
-    "prune": "pruned from a larger model and fine-tuned",
-    "distil": "distilled from a larger model",
 }

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from sizewise import runtimes, stats
 from sizewise.records import Candidate, Estimate, Measurement, Metric, Scores, Signature, Target
-from sizewise.runtimes.footprint import peak_memory_bytes
+from sizewise.runtimes.footprint import footprint
+from sizewise.runtimes.timing import timed
 from sizewise.store import Store
 from sizewise.tasks import Split, Task
-from sizewise.tasks.problems import Judged, Session
+from sizewise.tasks.problems import Judged
 from sizewise.tasks.problems.problem import prepared
 
 BLOCKS = 10
@@ -36,9 +37,9 @@ CALLS, BATCHES = 20, 3
 WARM_UP = 10
 THROUGHPUT_BATCH = 64
 
-TURN_SECONDS, BLOCK_SECONDS, PASS_SECONDS = 0.1, 1.0, 8.0
-"""Of models that are slow, such as translators, fewer calls are timed: no call begins when a turn has taken this long,
-no turn when a block has, and no more blocks than `FEWEST_BLOCKS` are made when one pass over all candidates has."""
+BLOCK_SECONDS, PASS_SECONDS = 1.0, 8.0
+"""Of models that are slow, such as translators, fewer calls are timed: no turn begins when a block has taken this long,
+and no more blocks than `FEWEST_BLOCKS` are made when one pass over all candidates has."""
 
 FEWEST_BLOCKS = 5
 
@@ -88,15 +89,15 @@ def measure(
         folders, folders[parent.name], task.validation, task.signature, target, lambda share: on_done(0.7 * share)
     )
     with ThreadPoolExecutor(2) as pool:
-        memory = pool.map(lambda f: peak_memory_bytes(f, threads=target.threads, batch=target.batch), folders.values())
-        footprints = dict(zip(folders, memory, strict=True))
+        fresh = pool.map(lambda f: footprint(f, threads=target.threads, batch=target.batch), folders.values())
+        memory = {name: found.peak_memory_bytes for name, found in zip(folders, fresh, strict=True)}
     on_done(1.0)
     measured = []
     for c in candidates:
         size = sum(file.stat().st_size for file in runtimes.files(folders[c.name]))
         score = _score(judged[c.name], judged[parent.name], task.metric)
         agreement = float(task.problem.same(test[c.name], test[parent.name]).mean())
-        measured.append(_record(c, target, clocks[c.name], score, agreement, size, footprints[c.name]))
+        measured.append(_record(c, target, clocks[c.name], score, agreement, size, memory[c.name]))
     return mark_frontier(measured)
 
 
@@ -141,28 +142,16 @@ def _block(
     sides = [(path, Timings()) for path in (folder, parent)]
     loaded = [(runtimes.load(path, threads=threads), timings) for path, timings in (sides if first else sides[::-1])]
     for session, _ in loaded:
-        _timed(session, one, WARM_UP)
-        _timed(session, many, 1)
+        timed(session, one, WARM_UP)
+        timed(session, many, 1)
     end = time.perf_counter() + BLOCK_SECONDS
     for number in range(ROUNDS):
         for session, timings in loaded if number % 2 == 0 else loaded[::-1]:
-            timings.single += _timed(session, one, CALLS)
-            timings.batch += _timed(session, many, BATCHES)
+            timings.single += timed(session, one, CALLS)
+            timings.batch += timed(session, many, BATCHES)
         if time.perf_counter() > end:
             break
     return sides[0][1], sides[1][1]
-
-
-def _timed(session: Session, x: NDArray[Any], calls: int) -> list[float]:
-    """Seconds of each call. The first one pays for the caches that another model left cold, which is not this one's
-    doing: it is left out, unless it takes a whole turn, in which caches do not show."""
-    times: list[float] = []
-    turn = time.perf_counter() + TURN_SECONDS
-    while len(times) <= calls and time.perf_counter() < turn:
-        began = time.perf_counter()
-        session(x)
-        times.append(time.perf_counter() - began)
-    return times[1:] or times
 
 
 def inputs(split: Split, batch: int, signature: Signature) -> NDArray[Any]:
@@ -183,15 +172,17 @@ class Score:
 
 def _score(ours: Sequence[Judged], parents: Sequence[Judged], metric: Metric) -> Score:
     """Of a candidate and its parent, each judged on validation and test."""
-    found: list[tuple[Estimate, Estimate]] = []
-    for mine, other in zip(ours, parents, strict=True):
-        a, b = mine.examples[metric.name], other.examples[metric.name]
-        if np.isin(a, (0.0, 1.0)).all() and np.isin(b, (0.0, 1.0)).all():
-            found.append((stats.proportion(int(a.sum()), len(a)), stats.paired_proportions(b == 1, a == 1)))
-        else:
-            better, worse = (b, a) if metric.higher else (a, b)
-            found.append((stats.mean(a, unit="examples"), stats.paired(better, worse, unit="examples")[0]))
-    return Score(*found[0], *found[1], ours[1].scores(metric))
+    validation, test = (score_and_drop(mine, other, metric) for mine, other in zip(ours, parents, strict=True))
+    return Score(*validation, *test, ours[1].scores(metric))
+
+
+def score_and_drop(mine: Judged, other: Judged, metric: Metric) -> tuple[Estimate, Estimate]:
+    """A model's score on a split, and how much worse that is than another's, paired by example."""
+    a, b = mine.examples[metric.name], other.examples[metric.name]
+    if np.isin(a, (0.0, 1.0)).all() and np.isin(b, (0.0, 1.0)).all():
+        return stats.proportion(int(a.sum()), len(a)), stats.paired_proportions(b == 1, a == 1)
+    better, worse = (b, a) if metric.higher else (a, b)
+    return stats.mean(a, unit="examples"), stats.paired(better, worse, unit="examples")[0]
 
 
 def _record(

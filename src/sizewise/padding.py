@@ -46,6 +46,11 @@ def pad(sequences: Sequence[NDArray[Any]], steps: int = 0) -> NDArray[Any]:
     return out
 
 
+def framed(ids: NDArray[Any]) -> NDArray[np.int64]:
+    """A target (tokens,) with its first and last token around it."""
+    return np.concatenate([[BEGIN], ids, [END]]).astype(np.int64)
+
+
 def mask(x: Array) -> Array:
     """Where there is a step, as booleans (n, steps), of ids (n, steps) or of numbers (n, steps, channels + 1)."""
     there: Array = x != PAD if x.ndim == 2 else x[..., -1] != 0

@@ -16,6 +16,7 @@ from sizewise.errors import BudgetError, UsageError
 from sizewise.families import Family
 from sizewise.loop import EVALUATION_BATCH, Data, at_once, time_steps, validation_loss
 from sizewise.records import Cost, Plan, Recipe, Trial
+from sizewise.starts import Starts
 from sizewise.store import Store
 from sizewise.tasks import Task
 
@@ -29,23 +30,30 @@ START_SECONDS = 3.0
 """Start of a worker process: importing PyTorch and preparing the data."""
 
 
-def plan(study: Study, task: Task, store: Store | None = None) -> tuple[Study, Plan]:
+def plan(study: Study, task: Task, store: Store | None = None, started: Starts | None = None) -> tuple[Study, Plan]:
     """Lay out the sweep of a resolved study and time a few real steps of every size.
 
     Args:
         store: trials that it holds already cost nothing.
+        started: the weights that the trials start from; None is random ones.
 
     Returns:
         the study, with whatever a time limit took from it, and its plan.
 
     Raises:
         BudgetError: no size fits `budget.max_params`, or the time limit is too short for the smallest plan.
+        DataError: a size can take nothing of the weights to start from.
     """
     family = families.load(study.family, task.signature)
     widths, data = _widths(family, study), Data.of(task)
     families.check_output(family, widths[0])
+    said = started.notes(family, base_trials(study, task, widths)) if started else ()
     costs = tuple(_cost(family, width, study.recipe, data) for width in widths)
-    return _fit_time(study, costs, lambda smaller, fewer, notes: _assemble(smaller, task, fewer, store, notes))
+
+    def assembled(smaller: Study, fewer: tuple[Cost, ...], notes: tuple[str, ...]) -> Plan:
+        return _assemble(smaller, task, fewer, store, said + notes, started)
+
+    return _fit_time(study, costs, assembled)
 
 
 def base_trials(study: Study, task: Task, widths: Iterable[int]) -> tuple[Trial, ...]:
@@ -56,14 +64,16 @@ def base_trials(study: Study, task: Task, widths: Iterable[int]) -> tuple[Trial,
 
 
 def trial_at(study: Study, task: Task, width: int, seed: int, recipe: Recipe, fraction: float = 1.0) -> Trial:
-    """One trial of the study; `recipe` is that of the reference width."""
+    """One trial of the study; `recipe` is that of the reference width, moved by the rule and by the study's rates."""
+    sized = recipes.at_width(recipe, width)
+    factors = dict(zip(sorted(set(study.sweep.widths)), study.sweep.rates, strict=False))
     return Trial(
         task=task.name,
         fingerprint=task.fingerprint,
         family=study.family,
         width=width,
         fraction=fraction,
-        recipe=recipes.at_width(recipe, width),
+        recipe=replace(sized, lr=sized.lr * factors.get(width, 1.0)),
         seed=seed,
     )
 
@@ -132,7 +142,7 @@ def _cost(family: Family, width: int, recipe: Recipe, data: Data) -> Cost:
     finally:
         torch.set_num_threads(threads)
     steps = recipes.batches_per_epoch(recipe, len(data.x))
-    slots = recipes.OPTIMIZER_SLOTS[recipe.optimizer]
+    slots = recipes.slots(recipe)
     return Cost(
         width=width,
         params=family.params(width),
@@ -202,11 +212,30 @@ def _concessions(study: Study, costs: tuple[Cost, ...]) -> Iterator[tuple[Study,
         yield study, costs[:count], "sizes", f"only the {count} smallest sizes fit the time limit"
 
 
-def _assemble(study: Study, task: Task, costs: tuple[Cost, ...], store: Store | None, notes: tuple[str, ...]) -> Plan:
+def _assemble(
+    study: Study,
+    task: Task,
+    costs: tuple[Cost, ...],
+    store: Store | None,
+    notes: tuple[str, ...],
+    started: Starts | None = None,
+) -> Plan:
     widths = tuple(cost.width for cost in costs)
     workers = study.sweep.workers or os.cpu_count() or 1
     trials, probes = base_trials(study, task, widths), probe_trials(study, task, widths)
+    if started:
+        trials, probes = started.begin(trials), started.begin(probes)
     return priced(study, Plan(trials, probes, costs, workers, 0.0, 0, notes), store)
+
+
+def retuned(
+    study: Study, planned: Plan, rates: tuple[float, ...], task: Task, store: Store, started: Starts | None
+) -> tuple[Study, Plan]:
+    """The study with a factor of the learning rate for each width, and its plan again."""
+    widths = tuple(cost.width for cost in planned.costs)
+    study = replace(study, sweep=replace(study.sweep, widths=widths, rates=rates))
+    again = _assemble(study, task, planned.costs, store, planned.notes, started)
+    return study, replace(again, request=planned.request)
 
 
 def priced(study: Study, plan: Plan, store: Store | None) -> Plan:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from sizewise import words
 from sizewise.config import Compress
@@ -45,20 +45,49 @@ def recommend(
     )
 
 
+def confirmation(m: Measurement, max_drop: float) -> str:
+    """What the test split, read once and deciding nothing, says of a candidate that validation chose; "" of one that
+    has nothing to show."""
+    if not m.candidate.chain:
+        return ""
+    lost, limit = words.interval(m.test_drop, m.test.metric), words.amount(max_drop, m.test.metric)
+    if m.test_drop.high <= max_drop:
+        return f"The test split confirms it: {lost} lost, within {limit}."
+    if m.test_drop.low > max_drop:
+        return f"The test split contradicts it: {lost} lost, more than {limit}."
+    return f"The test split neither confirms it nor contradicts it: {lost} lost."
+
+
 def warnings(measurements: Sequence[Measurement]) -> tuple[str, ...]:
-    """What did not pay: int8 that is slower than the same model at full precision on the same runtime."""
-    by_model: dict[tuple[str, str], dict[str, Measurement]] = {}
+    """What did not pay: fewer bits that are slower than full precision on the same runtime, and what is slower than the
+    model that it came from."""
+    return (*_slower_in_fewer_bits(measurements), *_slower_than_the_parent(measurements))
+
+
+def _slower_in_fewer_bits(measurements: Sequence[Measurement]) -> Iterator[str]:
+    full = {(m.candidate.run, m.candidate.runtime): m for m in measurements if m.candidate.precision == "fp32"}
+    slower: dict[tuple[str, str], list[float]] = {}
     for m in measurements:
-        by_model.setdefault((m.candidate.run, m.candidate.runtime), {})[m.candidate.precision] = m
-    slower: dict[str, list[float]] = {}
-    for (_, runtime), pair in by_model.items():
-        if len(pair) == 2 and pair["int8"].throughput.high < pair["fp32"].throughput.low:
-            slower.setdefault(runtime, []).append(pair["int8"].throughput.value / pair["fp32"].throughput.value)
-    return tuple(
-        f"int8 is slower than fp32 on {runtime} for {len(ratios)} of these models: {min(ratios):.2f} to "
-        f"{max(ratios):.2f} times the throughput at batch {measurements[0].throughput_batch}"
-        for runtime, ratios in slower.items()
-    )
+        c = m.candidate
+        other = full.get((c.run, c.runtime))
+        if other is not None and m.throughput.high < other.throughput.low:
+            ratio = m.throughput.value / other.throughput.value
+            slower.setdefault((c.precision, c.runtime), []).append(ratio)
+    for (precision, runtime), ratios in slower.items():
+        yield (
+            f"{precision} is slower than fp32 on {runtime} for {len(ratios)} of these models: {min(ratios):.2f} to "
+            f"{max(ratios):.2f} times the throughput at batch {measurements[0].throughput_batch}"
+        )
+
+
+def _slower_than_the_parent(measurements: Sequence[Measurement]) -> Iterator[str]:
+    slower = [m for m in measurements if m.throughput_ratio.high < 1]
+    if slower:
+        worst = min(slower, key=lambda m: m.throughput_ratio.value)
+        yield (
+            f"{len(slower)} of {len(measurements)} candidates are slower than the chosen model in PyTorch, the slowest "
+            f"{worst.candidate.name} at {worst.throughput_ratio.value:.2f} times its throughput"
+        )
 
 
 def _same_function(m: Measurement, parent: Candidate) -> bool:

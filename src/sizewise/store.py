@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sizewise.errors import IntegrityError, StoreError, UsageError
-from sizewise.records import Point, Run, Trial, from_json, to_json
+from sizewise.records import Failure, Point, Run, Trial, from_json, to_json
 
 T = TypeVar("T")
 
@@ -27,6 +27,16 @@ def sha256(path: Path) -> str:
     """Hex digest of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def one_at_a_time(path: Path) -> Iterator[None]:
+    """Whoever makes a file that others would make too holds this meanwhile; they wait."""
+    from filelock import FileLock
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        yield
 
 
 def write_atomic(path: Path, data: bytes | Callable[[Path], None]) -> None:
@@ -110,6 +120,10 @@ class Store:
         """Folder of one trial."""
         return self.root / "trials" / key
 
+    def trunk_folder(self, key: str) -> Path:
+        """Folder of the states that runs of different lengths branch off."""
+        return self.root / "trunks" / key
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the folder for writing. The operating system releases it when the process ends, however it ends.
@@ -171,6 +185,19 @@ class Store:
         files = {name: sha256(folder / name) for name in ("trial.json", "curves.jsonl", *run.files)}
         record = to_json(run) | {"files": files, "curve": []}
         write_json(folder / "run.json", record)
+
+    def save_failure(self, failure: Failure) -> None:
+        """Keep why a trial has no run."""
+        write_json(self.trial_folder(failure.trial.key) / "failure.json", failure)
+
+    def find_failure(self, trial: Trial) -> Failure | None:
+        """Why a trial has no run, as far as it was tried."""
+        path = self.trial_folder(trial.key) / "failure.json"
+        return read_json(path, Failure) if path.exists() else None
+
+    def clear_failure(self, trial: Trial) -> None:
+        """Forget it, since the trial is tried again."""
+        (self.trial_folder(trial.key) / "failure.json").unlink(missing_ok=True)
 
     def find_run(self, trial: Trial) -> Run | None:
         """The finished run of a trial, or None. A damaged folder is set aside, named on stderr, and counts as None."""

@@ -4,40 +4,63 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+import sys
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sizewise import choose as choosing
 from sizewise import compress as compression
-from sizewise import config, diagnose, laws, measure, plan, recipe, recommend, tasks, train
+from sizewise import config, diagnose, laws, measure, plan, recipe, recommend, starts, tasks, train, tune
+from sizewise import scenarios as loads
+from sizewise import search as searching
+from sizewise.compress import chains
+from sizewise.compress import search as chain_search
+from sizewise.compress.candidates import BLAME
 from sizewise.config import Study
-from sizewise.errors import IntegrityError, UsageError
+from sizewise.errors import DataError, IntegrityError, SizewiseError, UsageError
 from sizewise.export import export as export_model
 from sizewise.loop import environment
+from sizewise.methods import Distil, Narrow, parse, said, written
 from sizewise.paired import compare_runs
 from sizewise.records import (
+    Blame,
+    Candidate,
     Choice,
-    Comparison,
     Compression,
     Export,
+    Failure,
     Finding,
     Law,
     Measurement,
     Plan,
-    Recipe,
     Recommendation,
     Run,
+    Scenario,
+    Search,
     Trial,
+    Tuning,
     to_json,
 )
-from sizewise.store import Store
+from sizewise.runtimes import RUNTIMES
+from sizewise.starts import Starts
+from sizewise.store import Store, read_json
 from sizewise.tasks import Task
 from sizewise.train import Event, Source
 
 T = TypeVar("T")
+
+SEARCHING, MEASURING = 0.4, 0.35
+"""Shares of the time of a search in which chains are tried, and survivors converted and measured; between them the
+survivors are trained over more seeds."""
+
+MODEL_SECONDS = 20.0
+"""What converting and measuring one model takes, in all runtimes and precisions, as it usually is."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +93,17 @@ class Workspace:
     def __init__(self, study: Study, task: Task, store: Store, request: str, listener: Listener) -> None:
         config.check(study)
         recipe.check(study.recipe)
+        task.problem.check(study.recipe)
         self.study, self.task, self.store, self.request, self.listener = study, task, store, request, listener
 
     @classmethod
     def create(cls, requested: Study, root: Path, listener: Listener | None = None) -> Workspace:
         """A study in a new folder, or the same study in its old one."""
         task = _load(requested)
-        text = json.dumps(to_json(requested), sort_keys=True) + task.fingerprint
+        asked = to_json(requested)
+        if not requested.start:
+            del asked["start"]  # studies had no start once, and keep their plans
+        text = json.dumps(asked, sort_keys=True) + task.fingerprint
         request = hashlib.sha256(text.encode()).hexdigest()[:16]
         study = config.resolve(requested, task)
         return cls(study, task, Store(root), request, listener or Listener())
@@ -87,11 +114,24 @@ class Workspace:
 
         Raises:
             UsageError: there is none.
+            DataError: its data is not what it was.
         """
         study = config.read(Path(root) / "study.toml")
         task = _load(study)
         store = Store(root)
-        return cls(study, task, store, store.load("plan.json", Plan).request, listener or Listener())
+        planned = store.load("plan.json", Plan)
+        if planned.trials[0].fingerprint != task.fingerprint:
+            raise DataError(
+                f"the data of {root} changed since it was planned: its fingerprint was "
+                f"{planned.trials[0].fingerprint} and is {task.fingerprint}",
+                hint="bring the data back as it was, or run a study of the new data into another folder",
+            )
+        return cls(study, task, store, planned.request, listener or Listener())
+
+    @cached_property
+    def starts(self) -> Starts | None:
+        """The weights that trials start from; found, or downloaded, when they are first asked for."""
+        return starts.find(self.study.start, self.task.fingerprint)
 
     def plan(self) -> Plan:
         """Plan the sweep and time its steps; a plan that the same request made before is kept."""
@@ -99,29 +139,61 @@ class Workspace:
         if known is not None:
             self.study = config.read(self.store / "study.toml")
             return plan.priced(self.study, known, self.store)
-        self.study, planned = plan.plan(self.study, self.task, self.store)
+        self.study, planned = plan.plan(self.study, self.task, self.store, self.starts)
         return replace(planned, request=self.request)
 
     def train(self, planned: Plan) -> tuple[Run, ...]:
-        """Train whatever the plan has and the folder has not."""
+        """Train whatever the plan has and the folder has not, each width at a rate that was checked."""
+        planned = self.tune(planned)
         config.write(self.study, self.store / "study.toml")
         self.store.save("plan.json", planned)
         self.store.save("environment.json", environment())
         costs = {cost.width: cost for cost in planned.costs}
         trials = (*planned.trials, *planned.probes)
-        return self._train(trials, lambda trial: plan.seconds_of(trial, costs, self.study.recipe.epochs))
+        if not starts.kept(trials, self.store) and self.starts:
+            self.starts.keep(trials, self.store)
+        return self.run_trials(trials, lambda trial: plan.seconds_of(trial, costs, self.study.recipe.epochs))
+
+    def tune(self, planned: Plan) -> Plan:
+        """Check the learning rate by short runs, if the study asks for it; the plan, at the rates that came of it."""
+        widths, costs = [cost.width for cost in planned.costs], {cost.width: cost for cost in planned.costs}
+        tuning = self._known_tuning()
+        if tuning is None and (checked := tune.scans(self.study, self.task, widths)):
+            self.listener.stage(f"check the learning rate: {len(checked)} short trials")
+            epochs = self.study.recipe.epochs
+
+            def trained(trials: Sequence[Trial]) -> tuple[Run, ...]:
+                if self.starts:
+                    trials = self.starts.begin(tuple(trials))
+                    self.starts.keep(trials, self.store)
+                return self.run_trials(trials, lambda trial: plan.seconds_of(trial, costs, epochs))
+
+            found = tune.tune(self.study, self.task, widths, trained)
+            tuning = replace(found, request=self.request)
+            self.store.save("tuning.json", tuning)
+        if tuning is not None and tuning.rates:
+            self.study, planned = plan.retuned(self.study, planned, tuning.rates, self.task, self.store, self.starts)
+        return planned
+
+    def _known_tuning(self) -> Tuning | None:
+        known = self.found("tuning.json", Tuning, None)
+        return known if known is not None and known.request == self.request else None
 
     def fit(self) -> tuple[Law, ...]:
         """Fit the laws of validation loss and error."""
         runs = [run for group in self.sizes().values() for run in group]
         found = tuple(laws.fit(runs, metric) for metric in ("loss", "error"))
+        if self.study.start:
+            found = tuple(replace(law, notes=(*law.notes, tuned(self.study.start))) for law in found)
         self.store.save("law.json", found)
         return found
 
     def diagnose(self) -> tuple[Finding, ...]:
         """Say what limits the models."""
         probes = self._finished(self.planned().probes)
-        found = diagnose.diagnose(self.sizes(), probes, self.store, margin=self.study.margin)
+        found = diagnose.diagnose(self.sizes(), probes, self.store, margin=self.study.margin, failures=self.failures())
+        tuning = self._known_tuning()
+        found += (tune.finding(tuning),) if tuning is not None else ()
         self.store.save("findings.json", found)
         return found
 
@@ -140,24 +212,95 @@ class Workspace:
 
     def compress(self) -> Compression:
         """Prune, distil and quantize; every result becomes a candidate beside the models trained small."""
-        choice, sizes = self.store.load("choice.json", Choice), self.sizes()
+        began, choice, sizes = time.monotonic(), self.store.load("choice.json", Choice), self.sizes()
         trials, left_out = compression.plan_trials(self.study, sizes, choice, self.task)
         seconds = {width: max(run.seconds for run in runs) for width, runs in sizes.items()}
-        runs = self._train(trials, lambda trial: seconds[trial.width])
+        runs = self.run_trials(trials, lambda trial: seconds[trial.width])
+        chained, not_done = self._chain(choice, sizes, self.study.compress.chains)
+        if self.study.compress.time_seconds:
+            others = len(compression.models(self.study, sizes, choice, (*runs, *chained), self.store))
+            searched, failed = self._search_chains(choice, sizes, began, others)
+            chained, not_done = [*chained, *searched], not_done + failed
+        runs = tuple({run.trial.key: run for run in (*runs, *chained)}.values())
+        left_out += not_done
         models = compression.models(self.study, sizes, choice, runs, self.store)
         self.listener.stage(f"convert {len(models)} models for each runtime and precision")
         candidates, skipped = compression.build(self.study, models, self.task, self.store, self.listener.share)
         comparisons = tuple(
             compare_runs(
                 self.store,
-                (f"{_DONE[method]} to width {width}", group),
-                (f"width {width} trained small", sizes[width]),
+                (self._said(made, width, group[0]), group),
+                (f"width {(small := _nearest(sizes, group[0].params))} trained small", sizes[small]),
             )
-            for (method, width), group in sorted(compression.pruned_and_distilled(runs).items())
+            for (made, width), group in sorted(chains.groups(runs, self.store).items())
         )
-        result = Compression(candidates[0].name, candidates, comparisons, left_out + skipped)
+        result = Compression(candidates[0].name, candidates, comparisons, left_out + skipped, self._blame(candidates))
         self.store.save("compression.json", result)
         return result
+
+    def _blame(self, candidates: Sequence[Candidate]) -> tuple[Blame, ...]:
+        """What the layers of the chosen model cost, if that was measured."""
+        folders = [self.store / "candidates" / c.name for c in candidates if c.run == candidates[0].run]
+        known = [folder / BLAME for folder in folders if (folder / BLAME).is_file()]
+        return read_json(known[0], tuple[Blame, ...]) if known else ()
+
+    def _search_chains(
+        self, choice: Choice, sizes: dict[int, list[Run]], began: float, others: int
+    ) -> tuple[list[Run], tuple[str, ...]]:
+        """Chains that a search finds, over the seeds that compression has as far as there is time.
+
+        Args:
+            began: when compression began, on the monotonic clock; its time limit counts from there.
+            others: models that are to be converted and measured besides.
+        """
+        limit = self.study.compress.time_seconds
+        self.listener.stage("search for chains of methods")
+        found = chain_search.search(
+            self.study,
+            self.store.run(choice.run),
+            [run.trial.key for run in sizes[choice.reference]],
+            self.task,
+            self.store,
+            lambda trials: self.run_trials(trials, lambda trial: 1.0),
+            seconds=began + SEARCHING * limit - time.monotonic(),
+            at_once=self.study.sweep.workers or os.cpu_count() or 1,
+            on_share=self.listener.share,
+        )
+        kept = chain_search.spread(found.survivors, max(1, int(MEASURING * limit / MODEL_SECONDS) - others))
+        self.listener.stage(f"{found.tried} chains tried; {len(kept)} that none equals, over more seeds")
+        runs = [self.scored(each.run) for each in kept]
+        for each in kept:
+            if time.monotonic() > began + (1 - MEASURING) * limit:
+                break
+            runs += self._chain(choice, sizes, ["+".join(map(written, each.chain))])[0]
+        return runs, found.failed
+
+    def _chain(
+        self, choice: Choice, sizes: dict[int, list[Run]], texts: Sequence[str]
+    ) -> tuple[list[Run], tuple[str, ...]]:
+        """The study's chains, step by step, over the seeds that compression has; what is left at a step that cannot be
+        done is left out, with the reason."""
+        first = sorted(sizes[choice.width], key=lambda run: run.trial.seed)[: self.study.compress.seeds]
+        teachers = [run.trial.key for run in sizes[choice.reference]]
+        made, left_out = [], []
+        for text in texts:
+            runs: Sequence[Run] = first
+            for method in chains.steps(parse(text)):
+                cannot = chains.cannot(method, runs[0], self.task, self.store)
+                if cannot:
+                    left_out.append(f"{text}: {cannot}")
+                    break
+                trials = [chains.step(self.study, run, method, teachers) for run in runs]
+                runs = self.run_trials(trials, lambda trial: max(run.seconds for run in first))
+            else:
+                made += [run for run in runs if run.trial.origin is not None]
+        return made, tuple(left_out)
+
+    def _said(self, made: str, width: int, run: Run) -> str:
+        """A group of compressed runs, in words; pruned and distilled ones of the family are known by their width."""
+        method = run.trial.origin.method if run.trial.origin else None
+        family = isinstance(method, Narrow) or (isinstance(method, Distil) and method.start == "random")
+        return f"{made} to width {width}" if family else f"width {width} {said(chains.of(run, self.store))}"
 
     def measure(self) -> tuple[tuple[Measurement, ...], Recommendation]:
         """Measure every candidate and recommend one; what was measured on this target is kept."""
@@ -172,6 +315,45 @@ class Workspace:
         recommendation = recommend.recommend(measurements, parent, self.study.compress, self.study.budget)
         self.store.save("recommendation.json", recommendation)
         return measurements, recommendation
+
+    def search(self, names: Sequence[str], threads: Sequence[int], batches: Sequence[int]) -> Search:
+        """Run the recommended model in every way there is here, and name the winner for each goal.
+
+        Raises:
+            UsageError: a runtime is unknown.
+        """
+        unknown = [name for name in names if name not in RUNTIMES]
+        if unknown:
+            raise UsageError(f"no runtime is called {unknown[0]!r}", hint=f"known: {', '.join(RUNTIMES)}")
+        measurements = {m.candidate.name: m for m in self._measurements()}
+        self.listener.stage(f"try every way to run {self._recommended()}")
+        run = self.scored(self.store.run(measurements[self._recommended()].candidate.run))
+        found = searching.search(
+            self.study,
+            run,
+            self.task,
+            self.store,
+            names=[name for name in RUNTIMES if name in names],
+            threads=threads,
+            batches=batches,
+            on_done=self.listener.share,
+        )
+        self.store.save("search.json", found)
+        return found
+
+    def scenarios(self, kinds: Sequence[str], bound_ms: float) -> tuple[Scenario, ...]:
+        """The recommended model and the chosen one in PyTorch under MLPerf's loads."""
+        names = self.store.load("compression.json", Compression).parent, self._recommended()
+        folders = {name: self.store / "candidates" / name for name in dict.fromkeys(names)}
+        self.listener.stage(f"put {len(folders)} models under {len(kinds)} loads")
+        found = loads.run(
+            folders, self.task, self.study.target.threads, kinds, bound_ms=bound_ms, on_done=self.listener.share
+        )
+        self.store.save("scenarios.json", found)
+        return found
+
+    def _recommended(self) -> str:
+        return self.store.load("recommendation.json", Recommendation).name
 
     def export(self, names: Sequence[str] = ()) -> tuple[Export, ...]:
         """Export candidates by name; by default the recommended one and the chosen model at full precision."""
@@ -197,7 +379,8 @@ class Workspace:
             raise UsageError(f"{self.store.root} has no finished runs", hint=f"sizewise train {self.store.root}")
         return dict(sorted(groups.items()))
 
-    def _train(self, trials: Sequence[Trial], cost: Callable[[Trial], float]) -> tuple[Run, ...]:
+    def run_trials(self, trials: Sequence[Trial], cost: Callable[[Trial], float]) -> tuple[Run, ...]:
+        """Train any trials on the study's data into its folder; `cost` is the predicted seconds of one."""
         self.listener.planned({trial.key: cost(trial) for trial in trials})
         workers = self.study.sweep.workers or os.cpu_count() or 1
         source = Source(self.study.task, self.study.data, self.study.reading, self.study.metric, self.task.fingerprint)
@@ -215,6 +398,12 @@ class Workspace:
     def _finished(self, trials: Sequence[Trial]) -> list[Run]:
         return [self.scored(run) for trial in trials if (run := self.store.find_run(trial)) is not None]
 
+    def failures(self) -> tuple[Failure, ...]:
+        """Trials of the plan that have no run, and why."""
+        planned = self.planned()
+        found = (self.store.find_failure(trial) for trial in (*planned.trials, *planned.probes))
+        return tuple(failure for failure in found if failure is not None)
+
     def scored(self, run: Run) -> Run:
         """A run by this study's metric: another one may have been asked for when it was trained."""
         metric, found = self.task.metric, run.validation
@@ -229,7 +418,18 @@ class Workspace:
             known = self.planned()
         except (UsageError, IntegrityError):
             return None
-        return known if known.request == self.request else None
+        same = known.request == self.request and self._starts_alike((*known.trials, *known.probes))
+        return known if same else None
+
+    def _starts_alike(self, trials: tuple[Trial, ...]) -> bool:
+        """Whether the weights that trials start from are still those. What is gone is as the study kept it."""
+        try:
+            return self.starts is None or self.starts.begin(trials) == trials
+        except SizewiseError as error:
+            if not starts.kept(trials, self.store):
+                raise
+            print(f"note: {error.message}; the study's own copy is used", file=sys.stderr)
+            return True
 
     def _measurements(self) -> tuple[Measurement, ...]:
         return self.found("measurements.json", tuple[Measurement, ...], ())
@@ -244,7 +444,7 @@ class Workspace:
         parent = measurements[self.store.load("compression.json", Compression).parent].candidate
         chosen = [m.candidate for m in measurements.values() if m.candidate.run == parent.run]
         full = [c.name for c in chosen if (c.runtime, c.precision) == ("onnxruntime", "fp32")]
-        return tuple(dict.fromkeys([self.store.load("recommendation.json", Recommendation).name, *full]))
+        return tuple(dict.fromkeys([self._recommended(), *full]))
 
     def found(self, name: str, kind: Any, default: T) -> T:
         """A record, or the default when its stage has not run. `kind` may be a union, which `type[T]` cannot say."""
@@ -259,60 +459,14 @@ def _load(study: Study) -> Task:
     return tasks.load(study.task, Path(study.data) if study.data else None, study.reading).scored_by(study.metric)
 
 
-_DONE = {"prune": "pruned", "distil": "distilled"}
+def _nearest(sizes: dict[int, list[Run]], params: int) -> int:
+    """The width of the sweep whose models are nearest to a number of parameters, in their ratio."""
+    return min(sizes, key=lambda width: abs(math.log(sizes[width][0].params / params)))
 
 
-def compare(study: Study, a: str, b: str, root: Path, listener: Listener | None = None) -> Comparison:
-    """Train two configurations over the same seeds and compare them, paired by seed and by example.
-
-    Args:
-        study: task, family, recipe and number of seeds that both share.
-        a, b: what sets them apart, as `key=value` pairs: `width=16` or `width=32,optimizer=sgd,lr=0.1`. Keys are
-            `width`, `fraction` (of the training data) and the fields of `Recipe`. Rates are taken as written, not
-            moved with the width.
-
-    Raises:
-        UsageError: a setting is unknown or has no width.
-    """
-    space = Workspace.create(study, root, listener)
-    arms = tuple(_arm(space, text) for text in (a, b))
-    trials = [trial for arm in arms for trial in arm]
-    with space.store.lock():
-        runs = space._train(trials, lambda trial: float(trial.width * trial.recipe.epochs))
-    runs_a = [run for run in runs if run.trial in arms[0]]
-    runs_b = [run for run in runs if run.trial in arms[1]]
-    comparison = compare_runs(space.store, (a, runs_a), (b, runs_b))
-    space.store.save("comparison.json", comparison)
-    return comparison
-
-
-def _arm(space: Workspace, text: str) -> tuple[Trial, ...]:
-    """The trials of one side of a comparison, one a seed."""
-    settings = dict(_setting(part) for part in text.split(","))
-    width = settings.pop("width", None)
-    if not isinstance(width, int):
-        raise UsageError(f"{text!r} has no width", hint="write for example width=16")
-    fraction = settings.pop("fraction", 1.0)
-    if not isinstance(fraction, float) or not 0 < fraction <= 1:
-        raise UsageError(f"fraction is {fraction}", hint="it must be in (0, 1]")
-    asked = {"task": space.study.task, "recipe": to_json(space.study.recipe) | settings}
-    changed = config.structure(asked, repr(text)).recipe
-    recipe.check(changed)
-    task, study = space.task, space.study
-    return tuple(
-        Trial(task.name, task.fingerprint, study.family, width, fraction, changed, seed)
-        for seed in range(study.sweep.seeds)
+def tuned(start: str) -> str:
+    """What must be said with every law of runs that start from trained weights."""
+    return (
+        f"the runs start from {start}: this is a law of fine-tuning these weights, not of training from random ones, "
+        "and the two differ (Hernandez et al. 2021, arXiv:2102.01293; Zhang et al. 2024, arXiv:2402.17193)"
     )
-
-
-def _setting(part: str) -> tuple[str, object]:
-    """One `key=value` pair, with the value as the field's own type."""
-    key, separator, value = part.strip().partition("=")
-    kinds = {field.name: field.type for field in fields(Recipe)} | {"width": "int", "fraction": "float"}
-    if not separator or key not in kinds:
-        raise UsageError(f"cannot read the setting {part!r}", hint=f"write key=value with a key of: {', '.join(kinds)}")
-    convert: dict[str, Callable[[str], object]] = {"int": int, "float": float}
-    try:
-        return key, convert.get(str(kinds[key]), str)(value)
-    except ValueError as error:
-        raise UsageError(f"{key} is {value!r}", hint=f"it must be a number ({kinds[key]})") from error

@@ -36,5 +36,5 @@ def write_curves(folder: Path, run: Run) -> None:
 def label(run: Run) -> str:
     """A name that sorts by width and seed and is unique by the trial's key."""
     trial = run.trial
-    origin = f"-{trial.origin.method}" if trial.origin else ""
+    origin = f"-{trial.origin.method.kind}" if trial.origin else ""
     return f"width{trial.width:04d}-seed{trial.seed}{origin}-{trial.key[:6]}"

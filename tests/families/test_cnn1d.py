@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sizewise import families
-from sizewise.compress.prune import prune
+from sizewise.compress.narrow import narrow
 from sizewise.errors import UsageError
 from sizewise.families import Family
 from sizewise.padding import lengths, pad
@@ -75,7 +75,7 @@ def test_parameters_grow_with_the_width_and_start_from_the_seed(problem: Problem
 def test_it_is_cut_to_a_smaller_member_of_the_family(problem: Problem, outputs: int) -> None:
     sizes = family(problem, outputs)
     smaller = sizes.build(5)
-    smaller.load_state_dict(prune(sizes.build(8, seed=0), sizes, 5))
+    smaller.load_state_dict(narrow(sizes.build(8, seed=0), sizes, 5))
     assert families.parameters(smaller) == sizes.params(5)
 
 

@@ -13,11 +13,11 @@ from torch import nn
 
 from sizewise import families
 from sizewise.compress import quantize
-from sizewise.compress.prune import prune
+from sizewise.compress.narrow import narrow
 from sizewise.errors import UsageError
 from sizewise.families.cnn3d import strides
 from sizewise.records import Signature
-from sizewise.runtimes import eager, onnxruntime, openvino
+from sizewise.runtimes import Config, eager, onnxruntime, openvino
 from sizewise.tasks import Preprocessor
 
 CUBE = Signature("classification", (1, 16, 16, 16), 2)
@@ -65,12 +65,12 @@ def test_what_is_no_volume_is_refused(shape: tuple[int, ...]) -> None:
         families.load("cnn3d", Signature("classification", shape, 10))
 
 
-@pytest.mark.parametrize(("signature", "narrow"), [(CUBE, 5), (SLICES, 3)])
-def test_it_is_cut_to_the_exact_shapes_of_a_smaller_width(signature: Signature, narrow: int) -> None:
+@pytest.mark.parametrize(("signature", "smaller_width"), [(CUBE, 5), (SLICES, 3)])
+def test_it_is_cut_to_the_exact_shapes_of_a_smaller_width(signature: Signature, smaller_width: int) -> None:
     family = families.load("cnn3d", signature)
-    smaller = family.build(narrow)
-    smaller.load_state_dict(prune(family.build(8, seed=0), family, narrow))
-    assert families.parameters(smaller) == family.params(narrow)
+    smaller = family.build(smaller_width)
+    smaller.load_state_dict(narrow(family.build(8, seed=0), family, smaller_width))
+    assert families.parameters(smaller) == family.params(smaller_width)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> tuple[eager.Deployable, 
             nn.init.uniform_(layer.running_var, 0.5, 1.5)  # type: ignore[arg-type]
     model = eager.Deployable(net, Preprocessor((0.5,), (2.0,)), CUBE)
     onnxruntime.export(model, CUBE, folder)
-    openvino.convert(folder / "model.onnx", folder / "model.xml")
+    openvino.convert_file(folder / "model.onnx", folder / "model.xml")
     samples = np.random.default_rng(0).normal(size=(64, 1, 16, 16, 16)).astype(np.float32)
     quantize.onnxruntime_int8(folder / "model.onnx", folder / "int8.onnx", samples)
     quantize.openvino_int8(folder / "model.onnx", folder / "int8.xml", samples)
@@ -103,3 +103,11 @@ def test_every_runtime_computes_the_same_at_every_batch_size(graphs: tuple[eager
     onnx, vino = (onnxruntime.open_file(folder / "int8.onnx", 1), openvino.open_file(folder / "int8.xml", "int8", 1))
     for run in (onnx, vino):
         assert np.abs(run(x) - expected).max() < 0.1 * np.ptp(expected)
+
+
+def test_a_folder_of_weights_answers_as_its_model_does(graphs: tuple[eager.Deployable, Path], tmp_path: Path) -> None:
+    model, _ = graphs
+    config = Config(1, "solids", "torch", "fp32", "cnn3d", 4, CUBE, ("cube", "sphere"), Preprocessor((0.5,), (2.0,)))
+    families.save_weights(model.net.state_dict(), tmp_path / "model.safetensors")
+    x = np.random.default_rng(2).normal(size=(3, 1, 16, 16, 16)).astype(np.float32)
+    np.testing.assert_allclose(eager.load(tmp_path, config, 1)(x), eager.session(model, CUBE)(x), atol=1e-5)

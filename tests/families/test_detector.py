@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sizewise import families
-from sizewise.compress.prune import prune
+from sizewise.compress.narrow import narrow
 from sizewise.errors import UsageError
 from sizewise.records import Signature
 
@@ -47,7 +47,7 @@ def test_a_batch_answers_as_its_samples_do() -> None:
 
 def test_it_is_pruned_to_a_smaller_one() -> None:
     family = families.load("detector", SIGNATURE)
-    state = prune(family.build(6, seed=0), family, 3)
+    state = narrow(family.build(6, seed=0), family, 3)
     small = family.build(3)
     small.load_state_dict(state)
     assert small.eval()(torch.zeros(1, 3, 48, 64)).isfinite().all()

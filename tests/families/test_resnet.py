@@ -14,7 +14,7 @@ from torch import nn
 
 from sizewise import families, loop
 from sizewise.compress import quantize
-from sizewise.compress.prune import prune
+from sizewise.compress.narrow import narrow
 from sizewise.errors import UsageError
 from sizewise.families.resnet import stages
 from sizewise.families.weights import read_weights
@@ -101,12 +101,12 @@ def test_what_is_no_image_is_refused(shape: tuple[int, ...]) -> None:
         families.load("resnet", Signature("classification", shape, 10))
 
 
-@pytest.mark.parametrize(("signature", "narrow"), [(GREY, 5), (COLOUR, 1), (LARGE, 3)])
-def test_it_is_cut_to_the_exact_shapes_of_a_smaller_width(signature: Signature, narrow: int) -> None:
+@pytest.mark.parametrize(("signature", "smaller_width"), [(GREY, 5), (COLOUR, 1), (LARGE, 3)])
+def test_it_is_cut_to_the_exact_shapes_of_a_smaller_width(signature: Signature, smaller_width: int) -> None:
     family = families.load("resnet", signature)
-    smaller = family.build(narrow)
-    smaller.load_state_dict(prune(family.build(8, seed=0), family, narrow))
-    assert families.parameters(smaller) == family.params(narrow)
+    smaller = family.build(smaller_width)
+    smaller.load_state_dict(narrow(family.build(8, seed=0), family, smaller_width))
+    assert families.parameters(smaller) == family.params(smaller_width)
 
 
 def test_what_is_cut_are_the_channels_that_do_nothing() -> None:
@@ -124,7 +124,7 @@ def test_what_is_cut_are_the_channels_that_do_nothing() -> None:
     x = torch.rand(4, 1, 28, 28)
     expected = module(x)
     smaller = family.build(4).eval()
-    smaller.load_state_dict(prune(module, family, 4))
+    smaller.load_state_dict(narrow(module, family, 4))
     torch.testing.assert_close(smaller(x), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -141,7 +141,7 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> tuple[eager.Deployable, 
             nn.init.uniform_(layer.running_var, 0.5, 1.5)  # type: ignore[arg-type]
     model = eager.Deployable(net, Preprocessor((0.1, 0.2, 0.3), (1.0, 2.0, 3.0)), COLOUR)
     onnxruntime.export(model, COLOUR, folder)
-    openvino.convert(folder / "model.onnx", folder / "model.xml")
+    openvino.convert_file(folder / "model.onnx", folder / "model.xml")
     samples = np.random.default_rng(0).normal(size=(64, 3, 64, 64)).astype(np.float32)
     quantize.onnxruntime_int8(folder / "model.onnx", folder / "int8.onnx", samples)
     quantize.openvino_int8(folder / "model.onnx", folder / "int8.xml", samples)
@@ -203,7 +203,7 @@ def test_a_run_that_was_stopped_is_the_run_that_was_not(
         if share >= (stop + 1) / recipe.epochs:
             raise StoppedError
 
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
+    monkeypatch.setattr("sizewise.loop.run.CHECKPOINT_SECONDS", -1.0)
     with pytest.raises(StoppedError):
         train(task, tmp_path / "stopped", recipe, killed)
     assert list((tmp_path / "stopped").rglob("checkpoint.safetensors"))

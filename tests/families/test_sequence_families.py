@@ -31,11 +31,12 @@ TEXTS["language modelling"] = replace(TEXTS["language modelling"], outputs=VOCAB
 SERIES = {p: Signature(p, (STEPS, CHANNELS + 1), OUTPUTS, dynamic=True) for p in PROBLEMS[:-1]}
 IMAGES = {p: Signature(p, (3, 16, 24), OUTPUTS) for p in PROBLEMS[:2]}
 TRANSLATION = Signature("translation", (STEPS,), VOCABULARY, VOCABULARY, dynamic=True, target_steps=8)
+DICTATION = Signature("dictation", (STEPS, CHANNELS + 1), VOCABULARY, dynamic=True, target_steps=8)
 
 ONE_WAY, BOTH_WAYS = ("lstm", "gru", "transformer"), ("bilstm", "bigru")
 TASKS = {name: (*TEXTS.values(), *SERIES.values()) for name in ONE_WAY}
 TASKS |= {name: (*list(TEXTS.values())[:-1], *SERIES.values()) for name in BOTH_WAYS}
-TASKS |= {"translator": (TRANSLATION,), "vit": tuple(IMAGES.values())}
+TASKS |= {"translator": (TRANSLATION, DICTATION), "vit": tuple(IMAGES.values())}
 CASES = [
     pytest.param(name, task, id=f"{name}-{task.problem}-{task.layout}")
     for name, found in TASKS.items()
@@ -86,7 +87,7 @@ def test_the_same_seed_gives_the_same_weights(name: str, task: Signature) -> Non
 def test_a_padded_batch_gives_the_answers_of_single_samples(name: str, task: Signature) -> None:
     counts = (4, STEPS, 1, 7)
     module = families.load(name, task).build(WIDTH, seed=0).eval()
-    more = targets(len(counts)) if task.problem == "translation" else ()
+    more = targets(len(counts)) if task.autoregressive else ()
     together = module(batch(task, counts, STEPS), *more)
     for i, sequence in enumerate(samples(task, counts)):
         alone = module(torch.from_numpy(pad([sequence])), *(tensor[i : i + 1] for tensor in more))[0]
@@ -132,10 +133,26 @@ def test_what_a_family_cannot_do_is_refused(name: str) -> None:
     known = {(task.problem, task.layout) for task in TASKS[name]}
     numbers = Signature("language modelling", (STEPS, CHANNELS), OUTPUTS)
     detection = Signature("detection", (3, 16, 24), OUTPUTS)
-    for task in (*TEXTS.values(), *SERIES.values(), *IMAGES.values(), TRANSLATION, numbers, detection):
+    for task in (*TEXTS.values(), *SERIES.values(), *IMAGES.values(), TRANSLATION, DICTATION, numbers, detection):
         if (task.problem, task.layout) not in known:
             with pytest.raises(UsageError, match=f"the {name} family cannot do {task.problem}"):
                 families.load(name, task)
+
+
+@pytest.mark.parametrize("task", [TRANSLATION, DICTATION], ids=["words", "sound"])
+@torch.no_grad()
+def test_a_target_taken_step_by_step_is_the_target_as_a_whole(task: Signature) -> None:
+    """Several hypotheses of a source beside each other, none of which hears of another."""
+    net = families.load("translator", task).build(WIDTH, seed=0).eval()
+    said = torch.from_numpy(np.random.default_rng(2).integers(3, VOCABULARY, (2, 3, 6)))
+    memory = net.encode(batch(task, (5, STEPS)))
+    past, steps = torch.zeros(2, 3, 0, memory.shape[2] - 1), []
+    for token in said.unbind(2):
+        logits, past = net.step(token, memory, past)
+        steps.append(logits)
+    for hypothesis in range(3):
+        whole = net.head(net.decode(memory, said[:, hypothesis]))
+        torch.testing.assert_close(torch.stack(steps, 2)[:, hypothesis], whole, rtol=1e-4, atol=1e-5)
 
 
 # Counts
@@ -175,6 +192,14 @@ def test_flops_of_a_translator_are_those_of_its_halves() -> None:
     crossed = t * 2 * w * w + s * 2 * w * w + 2 * t * s * w
     decoder = t * (4 * w * w + 8 * w * w) + 2 * t * t * w + crossed
     assert forward_flops("translator", w, TRANSLATION) == 2 * (2 * encoder + 2 * decoder + t * w * VOCABULARY)
+
+
+def test_what_comes_in_too_fast_is_read_at_a_quarter_of_the_pace() -> None:
+    w = 32
+    slow = replace(DICTATION, input_shape=(4 * STEPS, CHANNELS + 1))
+    stem = 2 * STEPS * 3 * (CHANNELS + 1) * w + STEPS * 3 * w * w
+    after = replace(TRANSLATION, target_steps=slow.target_steps)
+    assert forward_flops("translator", w, slow) == 2 * stem + forward_flops("translator", w, after)
 
 
 def test_flops_of_a_vision_transformer_count_its_patches() -> None:
@@ -241,10 +266,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Export:
             for weight in module.net.parameters() if name == "translator" else ():
                 weight.mul_(6)  # as they start, all sources get the same answer
         onnxruntime.export(module, task, folder)
-        if task.problem == "translation":
-            halves = [onnxruntime.open_file(folder / f"{half}.onnx", 1) for half in ("encoder", "decoder")]
-            return eager.session(module, task), beam.session(halves[0], halves[1], task)
-        return eager.session(module, task), onnxruntime.open_file(folder / "model.onnx", 1)
+        files = ("encoder.onnx", "decoder.onnx") if task.autoregressive else ("model.onnx",)
+        graphs = [onnxruntime.open_graph(folder / file, 1) for file in files]
+        return eager.session(module, task), beam.session(graphs, task)
 
     return sessions
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sizewise import tasks
-from sizewise.errors import DataError
+from sizewise.errors import DataError, UsageError
 from sizewise.padding import BEGIN, mask
 from sizewise.records import Reading
 from sizewise.tasks import Split, Task
@@ -101,7 +101,8 @@ def test_what_cannot_be_learned_from(tmp_path: Path) -> None:
     refuse("three parts have 18, 1, 1 tokens, and a window has 8", path, "x" * 20)
     path.write_text("")
     refuse("three parts have 0, 0, 0 tokens", path)
-    refuse("vocabulary is 100", path, "text " * 100, vocabulary=100)
+    with pytest.raises(UsageError, match="vocabulary is 100"):
+        load(path, "text " * 100, vocabulary=100)
 
 
 def test_the_tokenizer_knows_the_training_text_only(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sizewise import tasks
-from sizewise.errors import DataError
+from sizewise.errors import DataError, UsageError
 from sizewise.padding import lengths
 from sizewise.records import Reading
 from sizewise.tasks import Split, Task
@@ -193,4 +193,6 @@ def test_the_tokenizer_knows_the_training_split_only(tmp_path: Path) -> None:
 
 
 def test_too_small_a_vocabulary(tmp_path: Path) -> None:
-    refuse("vocabulary is 100", write(tmp_path / "t.csv", "text,label\n" + rows(20)), Reading(vocabulary=100))
+    path = write(tmp_path / "t.csv", "text,label\n" + rows(20))
+    with pytest.raises(UsageError, match="vocabulary is 100"):
+        tasks.load("text", path, Reading(vocabulary=100))

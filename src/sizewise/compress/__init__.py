@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from sizewise.compress.candidates import build, models
 from sizewise.compress.start import prepare
-from sizewise.compress.trials import plan_trials, pruned_and_distilled
+from sizewise.compress.trials import plan_trials
 
-__all__ = ["build", "models", "plan_trials", "prepare", "pruned_and_distilled"]
+__all__ = ["build", "models", "plan_trials", "prepare"]

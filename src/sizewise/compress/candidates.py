@@ -6,32 +6,37 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sizewise import families, runtimes
-from sizewise.compress import quantize
-from sizewise.compress.trials import Sizes, pruned_and_distilled, targets
-from sizewise.config import Study
-from sizewise.errors import IntegrityError, MissingExtraError, StoreError
+from sizewise.compress import chains, quantize
+from sizewise.compress.blame import mixed
+from sizewise.compress.trials import Sizes, targets
+from sizewise.config import Compress, Study
+from sizewise.errors import ConversionError, IntegrityError, MissingExtraError, StoreError
+from sizewise.methods import Quantize, label, parse, written
 from sizewise.paired import median_run
-from sizewise.records import Candidate, Choice, Run, Signature
-from sizewise.runtimes import eager, onnxruntime, openvino
+from sizewise.records import Candidate, Choice, Precision, Run, RuntimeName
+from sizewise.runtimes import eager
+from sizewise.runtimes.source import Source
 from sizewise.store import Store, read_json, write_json
 from sizewise.tasks import Task
 from sizewise.tasks.problems.problem import prepared
 
-Runtime = Literal["torch", "onnxruntime", "openvino"]
-Precision = Literal["fp32", "int8"]
-VARIANTS: tuple[tuple[Runtime, Precision], ...] = (
-    ("torch", "fp32"),
-    ("onnxruntime", "fp32"),
-    ("openvino", "fp32"),
-    ("onnxruntime", "int8"),
-    ("openvino", "int8"),
-)
+FLOATING: tuple[Precision, ...] = ("fp32", "bf16")
+"""Precisions that the runtimes convert to themselves, in the order in which they are made."""
+
+WHOLE: dict[int, Precision] = {8: "int8", 4: "int4"}
+"""Precisions of whole numbers, by the bits of a weight."""
+
+Way = Precision | Quantize
+"""What a model computes in: numbers with a floating point, or whole ones and how they are found."""
+
+BLAME = "blame.json"
+"""File of a candidate's folder that says what each of its layers costs."""
 
 
 def models(study: Study, sizes: Sizes, choice: Choice, compressed: Sequence[Run], store: Store) -> tuple[Run, ...]:
@@ -43,7 +48,7 @@ def models(study: Study, sizes: Sizes, choice: Choice, compressed: Sequence[Run]
     """
     beside = sorted({*targets(study, sizes, choice), choice.reference} - {choice.width}, reverse=True)
     trained = [store.run(choice.run), *(median_run(sizes[width]) for width in beside)]
-    others = [median_run(group) for _, group in sorted(pruned_and_distilled(compressed).items(), reverse=True)]
+    others = [median_run(group) for _, group in sorted(chains.groups(compressed, store).items(), reverse=True)]
     return tuple(trained + others)
 
 
@@ -56,15 +61,16 @@ def build(
         the candidates and, for each that could not be made, one sentence why.
     """
     candidates: list[Candidate] = []
-    skipped: list[str] = []
-    variants = [v for v in VARIANTS if v[1] != "int8" or "int8" in study.compress.methods]
+    asked = variants(study.compress)
+    skipped = [f"{written(way)}: no runtime that was asked for has it" for way in _without_runtime(study.compress)]
     calibration = calibration_samples(task, quantize.CALIBRATION_SAMPLES)
     for number, run in enumerate(runs):
         with tempfile.TemporaryDirectory() as scratch:
-            for runtime, precision in variants:
-                candidate = _candidate(run, runtime, precision, store)
+            source = Source(deployable(run, task, store), task.signature, weights_of(run, store), Path(scratch))
+            for runtime, way in asked:
+                candidate = _candidate(run, runtime, way, store)
                 try:
-                    _make(candidate, run, task, store, Path(scratch), calibration)
+                    _make(candidate, run, task, store, source, calibration)
                     candidates.append(candidate)
                 except MissingExtraError as error:
                     skipped.append(f"{candidate.name}: {error.message}; {error.hint}")
@@ -78,6 +84,34 @@ def build(
     return tuple(candidates), tuple(skipped)
 
 
+def variants(options: Compress) -> tuple[tuple[RuntimeName, Way], ...]:
+    """The runtimes that a study asks for, each with what it has of what is asked for: every model at full precision
+    first, then in bf16, then quantized in each way. PyTorch, which all are compared with, is always one."""
+    floating = [precision for precision in FLOATING if precision in ("fp32", *options.methods)]
+    return tuple(
+        (name, way)
+        for way in (*floating, *_quantizations(options))
+        for name, runtime in runtimes.RUNTIMES.items()
+        if _precision(way) in runtime.precisions and name in ("torch", *options.runtimes)
+    )
+
+
+def _quantizations(options: Compress) -> tuple[Quantize, ...]:
+    """Every way to quantize that the methods and chains of a study name."""
+    usual = [Quantize()] if "int8" in options.methods else []
+    asked = [chains.quantization(parse(text)) for text in options.chains]
+    return tuple(dict.fromkeys([*usual, *(way for way in asked if way is not None)]))
+
+
+def _without_runtime(options: Compress) -> list[Quantize]:
+    made = {way for _, way in variants(options)}
+    return [way for way in _quantizations(options) if way not in made]
+
+
+def _precision(way: Way) -> Precision:
+    return WHOLE[way.bits] if isinstance(way, Quantize) else way
+
+
 def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
@@ -89,25 +123,18 @@ def calibration_samples(task: Task, count: int) -> NDArray[Any]:
     return prepared(task.train.x[spread], task.signature)
 
 
-def _make(candidate: Candidate, run: Run, task: Task, store: Store, graphs: Path, calibration: NDArray[Any]) -> None:
-    """Write the folder of one candidate, whole or not at all. `graphs` is the folder of the run's ONNX files."""
+def _make(candidate: Candidate, run: Run, task: Task, store: Store, source: Source, calibration: NDArray[Any]) -> None:
+    """Write the folder of one candidate, whole or not at all."""
     folder = store / "candidates" / candidate.name
     if _is_this(folder, candidate):
         return
-    weights = store.trial_folder(run.trial.key) / "model.safetensors"
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".tmp-"))
     try:
-        if candidate.runtime == "torch":
-            shutil.copyfile(weights, temporary / "model.safetensors")
-        else:
-            if not any(graphs.glob("*.onnx")):
-                onnxruntime.export(deployable(run, task, store), task.signature, graphs)
-            for graph in sorted(graphs.glob("*.onnx")):
-                _convert(candidate, task.signature, graph, temporary, calibration)
+        _convert(candidate, source, task, temporary, calibration)
         for name, content in task.files.items():
             (temporary / name).write_bytes(content)
-        _config(candidate, run, task).write(temporary)
+        config_of(candidate, run, task).write(temporary)
         write_json(temporary / "candidate.json", candidate)
         temporary.chmod(0o755)
         shutil.rmtree(folder, ignore_errors=True)
@@ -124,47 +151,74 @@ def _is_this(folder: Path, candidate: Candidate) -> bool:
         return False
 
 
-def _convert(candidate: Candidate, signature: Signature, graph: Path, folder: Path, calibration: NDArray[Any]) -> None:
-    """Convert one ONNX file to the candidate's runtime and precision, under its own name."""
-    if candidate.precision == "int8" and signature.problem == "translation" and candidate.runtime == "openvino":
-        raise ConversionError("int8 of a model of two graphs is made by ONNX Runtime only")
-    match candidate.runtime, candidate.precision:
-        case "onnxruntime", "fp32":
-            shutil.copyfile(graph, folder / graph.name)
-        case "onnxruntime", "int8" if signature.layout in ("tokens", "series"):
-            quantize.onnxruntime_dynamic(graph, folder / graph.name)
-        case "onnxruntime", "int8":
-            quantize.onnxruntime_int8(graph, folder / graph.name, calibration)
-        case "openvino", "fp32":
-            openvino.convert(graph, folder / f"{graph.stem}.xml")
-        case "openvino", "int8":
-            quantize.openvino_int8(graph, folder / f"{graph.stem}.xml", calibration)
+def _convert(candidate: Candidate, source: Source, task: Task, folder: Path, calibration: NDArray[Any]) -> None:
+    """Write the candidate's files: what is quantized is made of the ONNX files, all else by the runtime itself."""
+    way = chains.quantization(candidate.chain)
+    if way is None:
+        runtimes.RUNTIMES[candidate.runtime].backend.convert(source, candidate.precision, folder)
+        return
+    for graph in source.graphs:
+        if candidate.runtime == "onnxruntime":
+            _for_onnxruntime(way, task, graph, folder / graph.name, calibration)
+        else:
+            _for_openvino(way, task, graph, folder / f"{graph.stem}.xml", calibration)
 
 
-class ConversionError(Exception):
-    """A model that a runtime does not take in this precision."""
+def _for_onnxruntime(way: Quantize, task: Task, graph: Path, target: Path, calibration: NDArray[Any]) -> None:
+    match way:
+        case Quantize() if task.signature.layout in ("tokens", "series"):
+            if way != Quantize():
+                raise ConversionError(
+                    "sequences are quantized as they come, all layers and by no rule", hint="ask for int8 alone"
+                )
+            quantize.onnxruntime_dynamic(graph, target)
+        case Quantize(layers="mixed"):
+            write_json(target.with_name(BLAME), mixed(graph, target, calibration, task.problem.same))
+        case Quantize(rule=rule):
+            quantize.onnxruntime_int8(graph, target, calibration, rule)
+
+
+def _for_openvino(way: Quantize, task: Task, graph: Path, target: Path, calibration: NDArray[Any]) -> None:
+    match way:
+        case Quantize(4):
+            quantize.openvino_weights(graph, target)
+        case Quantize() if task.signature.autoregressive:
+            raise ConversionError(
+                "int8 of a model of two graphs is made by ONNX Runtime only",
+                hint="leave it out, or ship another runtime",
+            )
+        case Quantize() if way != Quantize():
+            raise ConversionError(
+                "rules and mixed precision are for ONNX Runtime; NNCF has its own rule", hint="ask for int8 alone"
+            )
+        case Quantize():
+            quantize.openvino_int8(graph, target, calibration)
+
+
+def weights_of(run: Run, store: Store) -> Path:
+    """The file that holds a run's trained weights."""
+    return store.trial_folder(run.trial.key) / "model.safetensors"
 
 
 def deployable(run: Run, task: Task, store: Store) -> eager.Deployable:
     """A run's model with its preprocessing in front: raw samples in, answers out."""
     family = families.load(run.trial.family, task.signature)
-    module = family.build(run.trial.width, weights=store.trial_folder(run.trial.key) / "model.safetensors")
+    module = family.build(run.trial.width, weights=weights_of(run, store))
     return eager.Deployable(module, task.preprocessor, task.signature)
 
 
-_DONE = {"trained": "trained", "prune": "pruned", "distil": "distilled"}
-
-
-def _candidate(run: Run, runtime: Runtime, precision: Precision, store: Store) -> Candidate:
-    method = run.trial.origin.method if run.trial.origin else "trained"
+def _candidate(run: Run, runtime: RuntimeName, way: Way, store: Store) -> Candidate:
+    made = chains.of(run, store)
     return Candidate(
-        name=f"width{run.trial.width}-{_DONE[method]}-{runtime}-{precision}",
+        name="-".join(
+            [f"width{run.trial.width}", chains.name(made), runtime, label(way) if isinstance(way, Quantize) else way]
+        ),
         run=run.trial.key,
-        method=method,
+        chain=(*made, way) if isinstance(way, Quantize) else made,
         width=run.trial.width,
         params=run.params,
         runtime=runtime,
-        precision=precision,
+        precision=_precision(way),
         train_seconds=_lineage_seconds(run, store),
     )
 
@@ -175,7 +229,8 @@ def _lineage_seconds(run: Run, store: Store) -> float:
     return run.seconds + (_lineage_seconds(store.run(origin.parent), store) if origin else 0.0)
 
 
-def _config(candidate: Candidate, run: Run, task: Task) -> runtimes.Config:
+def config_of(candidate: Candidate, run: Run, task: Task) -> runtimes.Config:
+    """What a candidate's folder says of itself."""
     return runtimes.Config(
         format=runtimes.FORMAT,
         name=candidate.name,

@@ -1,73 +1,88 @@
-"""Structured pruning along the family's dial, through Torch-Pruning's dependency graph; the only file that knows it.
-
-A model of width w is cut to the exact shape of the family's model of a smaller width, so that the pruned model is a
-member of the family: it is rebuilt, counted, exported and compared with the model trained at that size like any other.
-Channels go by the norm of their weights, whole coupled groups at once (Li et al. 2017, arXiv:1608.08710; Fang et al.
-2023, arXiv:2301.12900).
-"""
+"""Structured pruning to a share of the parameters: whole units go, the least important first."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from sizewise import families
+from sizewise.compress.importance import Scores, unit_scores
+from sizewise.compress.units import Units, remove, survey
 from sizewise.errors import SizewiseError
-from sizewise.families import Family, example
+from sizewise.families.graph import dependencies
+from sizewise.families.weights import tie, ties
+from sizewise.methods import Prune
+from sizewise.records import Signature
+
+ROUNDS = 512
+"""Parts of the units after each of which the parameters are counted: the share that is asked for is met to one part."""
+
+LEAST = 16
+"""Each group keeps at least one in so many of its units, so that no layer becomes the neck of the bottle."""
+
+Order = list[tuple[Units, int]]
+"""Units to take away, by group and number, the first one first."""
 
 
-def prune(module: nn.Module, family: Family, width: int) -> dict[str, Tensor]:
-    """The weights that are left when `module` is cut to `width`, as a state dict of `family.build(width)`.
+def prune(module: nn.Module, method: Prune, task: Signature, scores: Scores) -> nn.Module:
+    """The module without its least important units, in place.
 
     Args:
-        module: a larger model of the same family; changed in place.
+        scores: what each single weight counts, by parameter, as `importance.weight_scores` finds it.
 
     Raises:
-        SizewiseError: the cut model does not have the family's shapes, as when layers do not shrink with the width.
+        SizewiseError: nothing can be taken away, or not as much.
     """
-    import torch_pruning as tp
-
-    with torch.device("meta"):
-        goal = family.build(width).state_dict()
-    layers = {
-        name: layer
-        for name, layer in module.named_modules()
-        if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
-    }
-    if module.state_dict().keys() != goal.keys():
+    goal = method.keep * families.parameters(module)
+    groups = survey(module, task)
+    names = [name for name, p in module.named_parameters() if p.requires_grad]
+    tied, training = ties(module), module.training
+    with dependencies(module, task) as graph:
+        order = _order(method, {units: _values(module, graph, units, scores, method) for units in groups})
+        here = {units: list(range(units.count)) for units in groups}
+        part = max(1, -(-len(order) // ROUNDS))
+        while order and _parameters(module, names) > goal:
+            for units in groups:
+                gone = [number for owner, number in order[:part] if owner == units]
+                if gone:
+                    remove(module, graph, units, [here[units].index(number) for number in gone])
+                    here[units] = [number for number in here[units] if number not in gone]
+            order = order[part:]
+    tie(module, tied)
+    module.train(training)
+    left = families.parameters(module)
+    if left > goal:
         raise SizewiseError(
-            f"width {width} has other layers than the model to prune, not the same ones smaller",
-            hint=_WITHOUT,
+            f"pruning cannot leave {method.keep:.3g} of the parameters: {left:,} stay whatever goes",
+            hint="ask for a larger share, or start from a smaller width",
         )
-    ratios = {layer: _ratio(layer.weight, goal[f"{name}.weight"]) for name, layer in layers.items()}
-    fixed = [layer for layer, ratio in ratios.items() if ratio <= 0]
-    try:
-        pruner = tp.pruner.BasePruner(
-            module,
-            example(family.signature, 2),
-            importance=tp.importance.GroupMagnitudeImportance(p=2),
-            pruning_ratio=0.0,
-            pruning_ratio_dict={layer: ratio for layer, ratio in ratios.items() if ratio > 0},
-            ignored_layers=fixed,
-        )
-        pruner.step()
-    except Exception as error:  # a graph that cannot be traced fails wherever the tracer happens to be
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise SizewiseError(f"the dependency graph of {family.name} cannot be cut: {reason}", hint=_WITHOUT) from error
-    state = module.state_dict()
-    wrong = [name for name, tensor in goal.items() if state[name].shape != tensor.shape]
-    if wrong:
-        got, wanted = tuple(state[wrong[0]].shape), tuple(goal[wrong[0]].shape)
-        raise SizewiseError(
-            f"pruning to width {width} left {wrong[0]} with shape {got}, the family has {wanted}",
-            hint=_WITHOUT,
-        )
-    return state
+    return module
 
 
-_WITHOUT = "leave pruning out: --methods distil,int8"
+def _parameters(module: nn.Module, names: list[str]) -> int:
+    """The graph lends the module constants as parameters, and unties what was one: counted is what was one before."""
+    return sum(module.get_parameter(name).numel() for name in names)
 
 
-def _ratio(weight: Tensor, goal: Tensor) -> float:
-    """Share of output channels to cut; half a channel less, so that rounding down lands on the goal."""
-    have, want = weight.shape[0], goal.shape[0]
-    return 0.0 if have == want else 1 - (want + 0.5) / have
+def _values(module: nn.Module, graph: object, units: Units, scores: Scores, method: Prune) -> list[float]:
+    """What units are ordered by: what the loss would change for each weight that goes, where that is what the criterion
+    estimates, and else the score beside the others of the group, since weights of two layers have no common scale."""
+    found = unit_scores(module, graph, units, scores)
+    if method.importance in ("taylor", "hessian"):
+        ones = {name: torch.ones_like(score) for name, score in scores.items()}
+        found = found / unit_scores(module, graph, units, ones).clamp(min=1)
+    else:
+        found = found / found.mean().clamp(min=torch.finfo(found.dtype).tiny)
+    return [float(value) for value in found]
+
+
+def _order(method: Prune, values: dict[Units, list[float]]) -> Order:
+    """All units but those that stay in any case, the least important first; uniformly, every group's in its turn."""
+    rows = []
+    for place, (units, found) in enumerate(values.items()):
+        ranked = sorted(range(units.count), key=lambda number, found=found: found[number])  # type: ignore[misc]
+        kept = max(1, -(-units.count // LEAST))
+        for rank, number in enumerate(ranked[: units.count - kept]):
+            key = found[number] if method.scope == "global" else (rank + 1) / units.count
+            rows.append((key, place, number, units))
+    return [(units, number) for _, _, number, units in sorted(rows, key=lambda row: row[:3])]

@@ -7,7 +7,7 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sizewise.errors import extra
+from sizewise.methods import Rule
 from sizewise.runtimes import onnxruntime, openvino
 
 CALIBRATION_SAMPLES = 512
@@ -28,7 +29,7 @@ CONVOLUTIONAL = (*DENSE, "Conv", "MaxPool", "Relu", "Flatten", "Reshape")
 TIMED_BATCH, TIMED_ROUNDS = 64, 15
 
 
-def onnxruntime_int8(source: Path, target: Path, samples: NDArray[np.float32]) -> None:
+def onnxruntime_int8(source: Path, target: Path, samples: NDArray[np.float32], rule: Rule = "minmax") -> None:
     """Quantize an ONNX file to int8 weights (per channel, symmetric) and activations (per tensor).
 
     Int8 convolutions with few channels are slower than fp32 ones on many processors, while nearly all weights sit in
@@ -36,15 +37,14 @@ def onnxruntime_int8(source: Path, target: Path, samples: NDArray[np.float32]) -
 
     Args:
         samples: raw training samples (n, ...) that calibrate the activation ranges.
+        rule: how: by their smallest and largest values, by the range that keeps most of their information, or without
+            the outermost 0.1 %.
     """
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    with _quiet(), tempfile.TemporaryDirectory() as folder:
-        prepared = Path(folder) / "prepared.onnx"
-        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+    with tempfile.TemporaryDirectory() as folder:
+        graph = prepared(source, Path(folder))
         whole, dense = Path(folder) / "whole.onnx", Path(folder) / "dense.onnx"
-        _quantize(prepared, whole, CONVOLUTIONAL, samples)
-        _quantize(prepared, dense, DENSE, samples)
+        _quantize(graph, whole, CONVOLUTIONAL, samples, rule)
+        _quantize(graph, dense, DENSE, samples, rule)
         shutil.copyfile(_faster(whole, dense, np.resize(samples, (TIMED_BATCH, *samples.shape[1:]))), target)
 
 
@@ -52,29 +52,72 @@ def onnxruntime_dynamic(source: Path, target: Path) -> None:
     """Quantize the weights of dense layers to int8, and their inputs at run time: what ONNX Runtime advises for
     recurrent layers and Transformers, whose activations change too much from sample to sample for fixed ranges."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
-    from onnxruntime.quantization.shape_inference import quant_pre_process
 
     with _quiet(), tempfile.TemporaryDirectory() as folder:
-        prepared = Path(folder) / "prepared.onnx"
-        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
-        quantize_dynamic(str(prepared), str(target), weight_type=QuantType.QInt8, per_channel=True)
+        graph = prepared(source, Path(folder))
+        quantize_dynamic(str(graph), str(target), weight_type=QuantType.QInt8, per_channel=True)
 
 
-def _quantize(source: Path, target: Path, operators: tuple[str, ...], samples: NDArray[np.float32]) -> None:
+def prepared(source: Path, folder: Path) -> Path:
+    """An ONNX file as ONNX Runtime wants it before it quantizes: shapes known, what is constant computed."""
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    path = folder / "prepared.onnx"
+    with _quiet():
+        quant_pre_process(str(source), str(path), skip_symbolic_shape=True)
+    return path
+
+
+def layers(graph: Path) -> dict[str, str]:
+    """Names of the layers with weights by the names of their nodes, in the order of the graph."""
+    import onnx
+
+    model = onnx.load(str(graph))
+    weights = {tensor.name for tensor in model.graph.initializer}
+    with_weights = [n for n in model.graph.node if n.op_type in ("Conv", *DENSE) and n.input[1] in weights]
+    return {node.name: node.input[1].removesuffix(".weight") for node in with_weights}
+
+
+def nodes_to_int8(graph: Path, target: Path, nodes: Sequence[str], samples: NDArray[np.float32]) -> None:
+    """Quantize these nodes of a prepared ONNX file, as `onnxruntime_int8` would, and leave all others as they are."""
+    _quantize(graph, target, CONVOLUTIONAL, samples, "minmax", nodes)
+
+
+def _quantize(
+    source: Path,
+    target: Path,
+    operators: tuple[str, ...],
+    samples: NDArray[np.float32],
+    rule: Rule,
+    nodes: Sequence[str] = (),
+) -> None:
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-    quantize_static(
-        str(source),
-        str(target),
-        _Reader(_input_name(source), samples),
-        quant_format=QuantFormat.QDQ,
-        op_types_to_quantize=list(operators),
-        per_channel=True,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-        calibrate_method=CalibrationMethod.MinMax,
-        extra_options={"ActivationSymmetric": False, "WeightSymmetric": True},
-    )
+    with _quiet():
+        quantize_static(
+            str(source),
+            str(target),
+            _Reader(_input_name(source), samples),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=list(operators),
+            nodes_to_quantize=list(nodes),
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod[_ONNXRUNTIME_RULES[rule]],
+            extra_options={"ActivationSymmetric": False, "WeightSymmetric": True} | _PERCENTILE[rule],
+        )
+
+
+_ONNXRUNTIME_RULES: dict[Rule, str] = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
+OUTERMOST = 0.001
+"""Share of an activation's values that its range may leave out, by the rule of percentiles."""
+
+_PERCENTILE: dict[Rule, dict[str, float]] = {
+    "minmax": {},
+    "entropy": {},
+    "percentile": {"CalibPercentile": 100 * (1 - OUTERMOST)},
+}
 
 
 def _faster(a: Path, b: Path, x: NDArray[np.float32]) -> Path:
@@ -92,6 +135,9 @@ def _faster(a: Path, b: Path, x: NDArray[np.float32]) -> Path:
 def openvino_int8(source: Path, target: Path, samples: NDArray[Any]) -> None:
     """Quantize an ONNX file with NNCF's post-training quantization and save it as OpenVINO's .xml and .bin.
 
+    Ranges are the means of the samples' extremes, and biases are corrected by what quantization shifts on the samples
+    (Nagel et al. 2019, arXiv:1906.04721): NNCF's own choice.
+
     Raises:
         MissingExtraError: OpenVINO or NNCF is not installed.
     """
@@ -101,6 +147,34 @@ def openvino_int8(source: Path, target: Path, samples: NDArray[Any]) -> None:
         model = openvino.read(source)
         calibration = nncf.Dataset(samples, lambda sample: sample[None])
         openvino.save(nncf.quantize(model, calibration, subset_size=len(samples)), target)
+
+
+def openvino_weights(source: Path, target: Path) -> None:
+    """Write an ONNX file's weights of matrix products with 4 bits each, in blocks of `BLOCK` inputs where the layer has
+    as many, and compute with them at full precision.
+
+    Raises:
+        MissingExtraError: OpenVINO or NNCF is not installed.
+    """
+    with _quiet(), extra("openvino", needed_for="int4 for OpenVINO"):
+        import nncf
+
+        model = openvino.read(source)
+        settings = nncf.AdvancedCompressionParameters(group_size_fallback_mode=nncf.GroupSizeFallbackMode.ADJUST)
+        openvino.save(
+            nncf.compress_weights(
+                model,
+                mode=nncf.CompressWeightsMode.INT4_SYM,
+                group_size=BLOCK,
+                all_layers=True,
+                advanced_parameters=settings,
+            ),
+            target,
+        )
+
+
+BLOCK = 64
+"""Weights that share a scale where only weights are quantized."""
 
 
 def _input_name(path: Path) -> str:

@@ -1,22 +1,68 @@
-"""What a compressing trial starts from: the parent's weights, cut, or random ones and the parent as a teacher."""
+"""What a compressing trial starts from: its parent's weights as a method leaves them or its own, and teachers."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
 from sizewise import families
+from sizewise.compress.factorize import factorize
+from sizewise.compress.importance import weight_scores
+from sizewise.compress.narrow import narrow
 from sizewise.compress.prune import prune
 from sizewise.loop import Data, Start, predict
-from sizewise.records import Trial
+from sizewise.methods import Distil, Factorize, Narrow, Prune
+from sizewise.records import Signature, Trial
 from sizewise.store import Store
+from sizewise.train import untaught
 
 
 def prepare(trial: Trial, store: Store, data: Data) -> Start:
-    """The start of a trial; one without an origin starts from random weights."""
+    """The start of a trial; one without an origin has no teacher."""
+    own = untaught(trial, store, data)
     if trial.origin is None:
-        return Start()
-    parent = store.run(trial.origin.parent).trial
-    family = families.load(parent.family, data.task.signature)
-    module = family.build(parent.width, weights=store.trial_folder(parent.key) / "model.safetensors")
-    if trial.origin.method == "prune":
-        return Start(weights=prune(module, family, trial.width))
-    signature = data.task.signature
-    return Start(teacher=predict(families.arrange_module(module, signature), data.x, signature))
+        return own
+    task, parent = data.task.signature, store.run(trial.origin.parent).trial
+    module = trained(parent, store, task)
+    match trial.origin.method:
+        case Narrow():
+            return Start(weights=narrow(module, families.load(parent.family, task), trial.width))
+        case Distil(start="random"):
+            return replace(own, teacher=_taught(trial.origin.method, (parent.key,), store, data))
+        case Distil() as method:
+            return _formed(module, trial, data, _taught(method, (), store, data))
+        case Prune() as method:
+            scores = weight_scores(module, method.importance, data, trial.recipe, trial.seed)
+            return _formed(prune(module, method, task, scores), trial, data)
+        case Factorize() as method:
+            return _formed(factorize(module, method, task), trial, data)
+
+
+def trained(trial: Trial, store: Store, task: Signature) -> nn.Module:
+    """The model that a finished trial left."""
+    family = families.load(trial.family, task)
+    return family.build(trial.width, weights=store.trial_folder(trial.key) / "model.safetensors")
+
+
+def _formed(module: nn.Module, trial: Trial, data: Data, teacher: Tensor | None = None) -> Start:
+    with torch.device("meta"):
+        original = families.load(trial.family, data.task.signature).build(trial.width)
+    return Start(module.state_dict(), teacher, families.Form.of(module, original))
+
+
+def _taught(method: Distil, parents: tuple[str, ...], store: Store, data: Data) -> Tensor:
+    """What the teachers say, as logits for the training split.
+
+    Those of an ensemble are the logarithms of its mean probabilities at the method's temperature, times that
+    temperature: a softmax at the temperature gives the mean back.
+    """
+    signature, said = data.task.signature, []
+    for key in (*parents, *method.teachers):
+        module = families.arrange_module(trained(store.run(key).trial, store, signature), signature)
+        said.append(predict(module, data.x, signature))
+    if len(said) == 1:
+        return said[0]
+    shares = [torch.softmax(logits / method.temperature, dim=1) for logits in said]
+    return method.temperature * torch.stack(shares).mean(0).clamp(min=1e-12).log()

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sizewise import families
-from sizewise import recipe as recipes
-from sizewise.compress.prune import prune
+from sizewise.compress.narrow import narrow
 from sizewise.config import Study
 from sizewise.errors import SizewiseError
 from sizewise.families import Family
+from sizewise.methods import Distil, Narrow
+from sizewise.plan import trial_at
 from sizewise.records import Choice, Origin, Recipe, Run, Trial
 from sizewise.tasks import Task
 
@@ -37,9 +38,9 @@ def plan_trials(study: Study, sizes: Sizes, choice: Choice, task: Task) -> tuple
         skipped += [f"pruning width {pruned_from} to {width}: {cannot}"] if cannot else []
         for seed in _seeds(study, sizes, choice):
             if "prune" in methods and width < pruned_from and not cannot:
-                trials.append(_prune(study, _of_seed(sizes[pruned_from], seed), width))
+                trials.append(_prune(study, task, _of_seed(sizes[pruned_from], seed), width))
             if "distil" in methods and width < largest and task.problem.distils:
-                trials.append(_distil(study, _of_seed(sizes[largest], seed), width))
+                trials.append(_distil(study, task, _of_seed(sizes[largest], seed), _of_seed(sizes[width], seed)))
     if "distil" in methods and not task.problem.distils:
         skipped.append(f"distillation: {task.signature.problem} has no single vector of logits a sample")
     return tuple(trials), tuple(skipped)
@@ -48,7 +49,7 @@ def plan_trials(study: Study, sizes: Sizes, choice: Choice, task: Task) -> tuple
 def _cannot_prune(family: Family, start: int, width: int) -> str:
     """Why a model cannot be cut to a width; empty if it can. Tried on one that was never trained."""
     try:
-        prune(family.build(start, seed=0), family, width)
+        narrow(family.build(start, seed=0), family, width)
     except SizewiseError as error:
         return error.message
     return ""
@@ -58,15 +59,6 @@ def targets(study: Study, sizes: Sizes, choice: Choice) -> tuple[int, ...]:
     """The widths below the chosen one that are compressed to; the chosen one itself when there is none below."""
     below = sorted((width for width in sizes if width < choice.width), reverse=True)
     return tuple(below[: study.compress.steps]) or (choice.width,)
-
-
-def pruned_and_distilled(runs: Sequence[Run]) -> dict[tuple[str, int], list[Run]]:
-    """Runs with an origin, by method and width."""
-    groups: dict[tuple[str, int], list[Run]] = {}
-    for run in runs:
-        if run.trial.origin is not None:
-            groups.setdefault((run.trial.origin.method, run.trial.width), []).append(run)
-    return groups
 
 
 def _seeds(study: Study, sizes: Sizes, choice: Choice) -> tuple[int, ...]:
@@ -79,17 +71,18 @@ def _of_seed(runs: Sequence[Run], seed: int) -> Run:
     return next(run for run in runs if run.trial.seed == seed)
 
 
-def _prune(study: Study, parent: Run, width: int) -> Trial:
-    recipe = recipes.at_width(_shortened(study), width)
+def _prune(study: Study, task: Task, parent: Run, width: int) -> Trial:
+    recipe = trial_at(study, task, width, parent.trial.seed, shortened(study)).recipe
     recipe = replace(recipe, lr=recipe.lr * FINE_TUNING_RATE)
-    return replace(parent.trial, width=width, recipe=recipe, origin=Origin("prune", parent.trial.key))
+    return replace(parent.trial, width=width, recipe=recipe, origin=Origin(Narrow(), parent.trial.key), start=None)
 
 
-def _distil(study: Study, teacher: Run, width: int) -> Trial:
-    # A student trains as long as the model it is compared with, so that the teacher is the only difference.
-    recipe = recipes.at_width(study.recipe, width)
-    return replace(teacher.trial, width=width, recipe=recipe, origin=Origin("distil", teacher.trial.key))
+def _distil(study: Study, task: Task, teacher: Run, alone: Run) -> Trial:
+    # A student trains as long as the model it is compared with and starts like it: only the teacher sets them apart.
+    recipe = trial_at(study, task, alone.trial.width, alone.trial.seed, study.recipe).recipe
+    return replace(alone.trial, recipe=recipe, origin=Origin(Distil(), teacher.trial.key))
 
 
-def _shortened(study: Study) -> Recipe:
+def shortened(study: Study) -> Recipe:
+    """The study's recipe with the epochs that fine-tuning gets."""
     return replace(study.recipe, epochs=max(1, round(study.recipe.epochs * study.compress.epochs)))

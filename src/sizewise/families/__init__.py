@@ -30,12 +30,14 @@ from sizewise.families.family import (
     suited,
     widest,
 )
+from sizewise.families.form import Form, fill, load_weights
 from sizewise.families.layout import arrange, arrange_module
-from sizewise.families.weights import complete, distinct, load_weights, save_weights
+from sizewise.families.weights import complete, distinct, read_weights, save_weights
 
 __all__ = [
     "NAMES",
     "Family",
+    "Form",
     "activation_bytes",
     "arrange",
     "arrange_module",
@@ -43,6 +45,7 @@ __all__ = [
     "complete",
     "distinct",
     "example",
+    "fill",
     "first_line",
     "flops",
     "ladder_of",
@@ -51,6 +54,7 @@ __all__ = [
     "non_embedding",
     "output_shape",
     "parameters",
+    "read_weights",
     "recipe_of",
     "refuse",
     "save_weights",

@@ -39,7 +39,7 @@ class Cnn(nn.Module):
 def build(width: int, task: Signature) -> nn.Module:
     """The reference CNN with `width` channels and 4·`width` hidden units.
 
-    Weights start from Kaiming's uniform scheme (He et al. 2015, arXiv:1502.01852) as PyTorch's layers apply it.
+    Weights and biases start uniform within ±1/√(inputs), as PyTorch's layers do by themselves (LeCun et al. 1998).
 
     Raises:
         UsageError: the images are smaller than 4×4, or it is not images that are classified or measured.

@@ -21,7 +21,7 @@ def example(signature: Signature, batch: int) -> tuple[Tensor, ...]:
         x = torch.ones(batch, *signature.input_shape, dtype=torch.long)
     else:
         x = (torch.ones if signature.layout == "series" else torch.zeros)(batch, *signature.input_shape)
-    if signature.problem != "translation":
+    if not signature.autoregressive:
         return (x,)
     return x, torch.ones(batch, signature.target_steps - 1, dtype=torch.long)
 
@@ -80,7 +80,7 @@ def activation_bytes(module: nn.Module, signature: Signature, batch: int) -> int
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
             saved[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        return tensor.detach()  # an output that were kept with its own history would keep itself, for ever
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         output = module(*example(signature, batch))

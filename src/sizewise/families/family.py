@@ -16,7 +16,7 @@ from torch import nn
 
 from sizewise.errors import UsageError
 from sizewise.families.count import example, parameters
-from sizewise.families.weights import load_weights
+from sizewise.families.form import load_weights
 from sizewise.records import Recipe, Signature
 
 Builder = Callable[[int, Signature], nn.Module]
@@ -38,7 +38,7 @@ NAMES = {
     "bag": Entry("sizewise.families.bag:build", 1, 16),
     "bilstm": Entry("sizewise.families.rnn:bilstm", 4, 64),
     "transformer": Entry("sizewise.families.transformer:transformer", 16, 96),
-    "translator": Entry("sizewise.families.transformer:translator", 32, 192),
+    "translator": Entry("sizewise.families.translator:translator", 32, 192),
     "detector": Entry("sizewise.families.detector:build", 4, 32),
     "resnet": Entry("sizewise.families.resnet:build", 4, 32),
     "vit": Entry("sizewise.families.transformer:vit", 16, 96),
@@ -239,6 +239,7 @@ def output_shape(signature: Signature, batch: int) -> tuple[int | None, ...] | N
         "language modelling": signature.input_shape[0],
         "transcription": None,
         "translation": signature.target_steps - 1,
+        "dictation": signature.target_steps - 1,
     }
     if signature.problem == "detection":
         return None

@@ -3,7 +3,9 @@
 One dial: at width w the residual stream is 8·w wide (of several stages, the first one's). The class's own default
 configuration says the proportions: the hidden layer, later stages, depth and heads are scaled as the stream is, depth
 to at least 2 layers, heads to the nearest smaller number that divides the stream. So BERT has width 96, and width 12
-has 1.5 layers of it, rounded up to 2. Weights start as the library starts them; nothing is downloaded.
+has 1.5 layers of it, rounded up to 2. Weights start as the library starts them, unless the study starts from trained
+ones. Pretrained weights are of one size, that of their own configuration: at other widths they do not fit, but smaller
+models may take their part of them (`select:`).
 
 Token 0 is padding and is masked. Images are given as pixel values; their patches are the configuration's, or smaller,
 so that at least eight lie along the shorter side.

@@ -30,7 +30,7 @@ AS_WRITTEN = 32
 
 SIZES = ("filters", "units")
 PROBABILITIES = ("softmax", "sigmoid")
-OPTIMIZERS = {"adam": "adam", "adamw": "adamw", "sgd": "sgd"}
+OPTIMIZERS = {"adam": "adam", "adamw": "adamw", "sgd": "sgd", "rmsprop": "rmsprop"}
 BUILT = ("build_config", "build_input_shape", "compile_config")
 """What a configuration remembers of the shapes and training that it once had."""
 
@@ -92,9 +92,10 @@ def recipe(target: str) -> Recipe:
             f"keras:{target} is compiled with {type(optimizer).__name__}, learning rate {settings['learning_rate']}",
             hint=f"say how to train it in the study's [recipe]; known optimizers: {', '.join(OPTIMIZERS)}",
         )
-    momentum = float(settings.get("momentum", 0.0))
+    momentum = float(settings.get("momentum", 0.0)) if name == "sgd" else 0.0
+    with_momentum = "nesterov" if settings.get("nesterov") else "momentum"
     return Recipe(
-        optimizer="momentum" if momentum else name,  # type: ignore[arg-type]
+        optimizer=with_momentum if momentum else name,  # type: ignore[arg-type]
         lr=float(f"{settings['learning_rate']:.6g}"),  # Keras keeps it in single precision
         momentum=momentum or Recipe.momentum,
         weight_decay=float(settings.get("weight_decay") or 0.0),

@@ -17,6 +17,13 @@ def arrange(x: Tensor, signature: Signature) -> Tensor:
 
 
 def arrange_module(module: nn.Module, signature: Signature) -> nn.Module:
-    """The module with its convolutions laid out as the samples are."""
-    form = _FORMATS.get(signature.layout)
-    return module if form is None else module.to(memory_format=form)  # type: ignore[call-overload]
+    """The module with its convolutions laid out as the samples are, in place.
+
+    Tensors of another rank stay as they are; `Module.to` would refuse to lay out a model of volumes that has one.
+    """
+    form, rank = _FORMATS.get(signature.layout), len(signature.input_shape) + 1
+    if form is not None:
+        for tensor in (*module.parameters(), *module.buffers()):
+            if tensor.dim() == rank:
+                tensor.data = tensor.data.contiguous(memory_format=form)
+    return module

@@ -1,4 +1,4 @@
-"""Transformers (Vaswani et al. 2017, arXiv:1706.03762): encoder, decoder, both, and an encoder of image patches.
+"""Transformers (Vaswani et al. 2017, arXiv:1706.03762): encoder, decoder, and an encoder of image patches.
 
 One dial: `width` is that of the residual stream. Depth follows it at a ratio of 32, in the middle of the range in which
 the loss hardly depends on it (Kaplan et al. 2020, arXiv:2001.08361, figure 5), and is at least 2. Heads have 16
@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from sizewise.families.family import refuse
 from sizewise.families.parts import Entry, Exit, entered, readable, sines
-from sizewise.padding import mask
 from sizewise.records import Signature
 
 WIDTH_OVER_DEPTH = 32
@@ -35,7 +34,7 @@ def depth(width: int) -> int:
 
 
 class Attention(nn.Module):
-    """Attention of `queries` (batch, steps, width) to `memory` (batch, its steps, width)."""
+    """Attention of `queries` (batch, steps, width) to keys and values `held` (batch, its steps, 2·heads·16)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -44,14 +43,21 @@ class Attention(nn.Module):
         self.key_value = nn.Linear(width, 2 * self.heads * HEAD)
         self.out = nn.Linear(self.heads * HEAD, width)
 
-    def forward(
-        self, queries_BTW: Tensor, memory_BSW: Tensor, allowed: Tensor | None, *, causal: bool = False
-    ) -> Tensor:
+    def forward(self, queries_BTW: Tensor, held_BSK: Tensor, allowed: Tensor | None, *, causal: bool = False) -> Tensor:
         """`allowed` says, broadcast to (batch, heads, steps, its steps), what may be attended to; None is all."""
         query = self._split(self.query(queries_BTW))
-        key, value = map(self._split, self.key_value(memory_BSW).chunk(2, dim=2))
+        key, value = map(self._split, held_BSK.chunk(2, dim=2))
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, is_causal=causal)
         out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        return out
+
+    def alone(self, query_BHW: Tensor, held_BHSK: Tensor) -> Tensor:
+        """Of single steps (batch, hypotheses, width), each to keys and values of its own (batch, hypotheses, its steps,
+        numbers). Written out, since OpenVINO 2026 gets fused attention of one step to 16 and more wrong."""
+        query_BHSNC = torch.unflatten(self.query(query_BHW), -1, (self.heads, HEAD)).unsqueeze(2)
+        key, value = (torch.unflatten(half, -1, (self.heads, HEAD)) for half in held_BHSK.chunk(2, dim=3))
+        weight = ((query_BHSNC * key).sum(4, keepdim=True) / math.sqrt(HEAD)).softmax(dim=2)
+        out: Tensor = self.out((weight * value).sum(2).flatten(2))
         return out
 
     def _split(self, x_BTH: Tensor) -> Tensor:
@@ -60,30 +66,31 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Self-attention, attention to a memory if there is one, and the hidden layer; each adds to its input."""
+    """Self-attention, and the hidden layer; each adds to its input."""
 
-    def __init__(self, width: int, *, crossed: bool = False) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.attention, self.attention_norm = Attention(width), nn.LayerNorm(width)
-        self.cross = Attention(width) if crossed else None
-        self.cross_norm = nn.LayerNorm(width) if crossed else None
         self.norm = nn.LayerNorm(width)
         self.hidden, self.out = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
         self.dropout = nn.Dropout(DROPOUT)
 
-    def forward(
-        self,
-        x_BTW: Tensor,
-        allowed: Tensor | None,
-        *,
-        causal: bool = False,
-        memory_BSW: Tensor | None = None,
-        memory_allowed: Tensor | None = None,
-    ) -> Tensor:
+    @property
+    def writers(self) -> tuple[nn.Linear, ...]:
+        """The layers whose outputs are added to the stream."""
+        return self.attention.out, self.out
+
+    def forward(self, x_BTW: Tensor, allowed: Tensor | None, *, causal: bool = False) -> Tensor:
+        return self.finished(self.attended(x_BTW, allowed, causal=causal))
+
+    def attended(self, x_BTW: Tensor, allowed: Tensor | None, *, causal: bool = False) -> Tensor:
+        """After self-attention."""
         normed = self.attention_norm(x_BTW)
-        x_BTW = x_BTW + self.dropout(self.attention(normed, normed, allowed, causal=causal))
-        if self.cross is not None and self.cross_norm is not None and memory_BSW is not None:
-            x_BTW = x_BTW + self.dropout(self.cross(self.cross_norm(x_BTW), memory_BSW, memory_allowed))
+        mixed: Tensor = self.dropout(self.attention(normed, self.attention.key_value(normed), allowed, causal=causal))
+        return x_BTW + mixed
+
+    def finished(self, x_BTW: Tensor) -> Tensor:
+        """After the hidden layer."""
         hidden: Tensor = self.dropout(self.out(F.gelu(self.hidden(self.norm(x_BTW)))))
         return x_BTW + hidden
 
@@ -93,30 +100,27 @@ class Stack(nn.Module):
 
     positions: Tensor
 
-    def __init__(self, width: int, steps: int, layers: int, *, crossed: bool = False) -> None:
+    def __init__(self, width: int, steps: int, layers: int, block: type[Block] = Block) -> None:
         super().__init__()
         self.register_buffer("positions", sines(steps, width), persistent=False)
-        self.blocks = nn.ModuleList(Block(width, crossed=crossed) for _ in range(layers))
+        self.blocks = nn.ModuleList(block(width) for _ in range(layers))
         self.norm, self.dropout = nn.LayerNorm(width), nn.Dropout(DROPOUT)
         self.apply(_start)
         scale = 1 / math.sqrt(2 * len(self.blocks))
-        for block in self.blocks:
-            assert isinstance(block, Block)
-            for writer in (block.attention.out, block.out, *([block.cross.out] if block.cross else [])):
+        for made in self.blocks:
+            assert isinstance(made, Block)
+            for writer in made.writers:
                 nn.init.xavier_uniform_(writer.weight, gain=scale)
 
-    def forward(
-        self,
-        x_BTW: Tensor,
-        allowed: Tensor | None,
-        *,
-        causal: bool = False,
-        memory_BSW: Tensor | None = None,
-        memory_allowed: Tensor | None = None,
-    ) -> Tensor:
-        x_BTW = self.dropout(x_BTW + self.positions[: x_BTW.shape[1]])
+    def placed(self, x_BTW: Tensor) -> Tensor:
+        """Vectors with their places."""
+        out: Tensor = self.dropout(x_BTW + self.positions[: x_BTW.shape[1]])
+        return out
+
+    def forward(self, x_BTW: Tensor, allowed: Tensor | None, *, causal: bool = False) -> Tensor:
+        x_BTW = self.placed(x_BTW)
         for block in self.blocks:
-            x_BTW = block(x_BTW, allowed, causal=causal, memory_BSW=memory_BSW, memory_allowed=memory_allowed)
+            x_BTW = block(x_BTW, allowed, causal=causal)
         normed: Tensor = self.norm(x_BTW)
         return normed
 
@@ -142,49 +146,6 @@ class Transformer(nn.Module):
         allowed = reachable(there) if self.task.dynamic and not self.causal else None
         answers: Tensor = self.exit(self.stack(self.scale * self.entry(x), allowed, causal=self.causal), there)
         return answers
-
-
-class Translator(nn.Module):
-    """Sources (batch, steps) and the beginnings of targets (batch, target steps) to the targets' next tokens.
-
-    The target's token vectors are its output layer too; both tables start with entries of variance 1/width, which gives
-    tokens the weight of their places (Vaswani et al. 2017, section 3.4). Encoder and decoder share the depth that
-    belongs to the width, at least 2 layers each: at equal cost, wide ones train faster on a CPU than deep ones.
-    """
-
-    def __init__(self, width: int, task: Signature) -> None:
-        super().__init__()
-        self.scale = math.sqrt(width)
-        self.source = nn.Embedding(task.vocabulary, width)
-        self.target = nn.Embedding(task.outputs, width)
-        for table in (self.source, self.target):
-            nn.init.normal_(table.weight, std=1 / self.scale)
-        layers = max(FEWEST_LAYERS, depth(width) // 2)
-        self.encoder = Stack(width, task.input_shape[0], layers)
-        self.decoder = Stack(width, task.target_steps, layers, crossed=True)
-        self.head = nn.Linear(width, task.outputs, bias=False)
-        self.head.weight = self.target.weight
-
-    def encode(self, source_BS: Tensor) -> Tensor:
-        """Memory (batch, steps, width) of the source."""
-        memory: Tensor = self.encoder(self.scale * self.source(source_BS), reachable(mask(source_BS)))
-        return memory
-
-    def decode(self, memory_BSW: Tensor, source_BS: Tensor, target_BT: Tensor) -> Tensor:
-        """Vectors (batch, target steps, width) that `head` reads the next tokens from; the source says where memory is
-        padding."""
-        hidden: Tensor = self.decoder(
-            self.scale * self.target(target_BT),
-            None,
-            causal=True,
-            memory_BSW=memory_BSW,
-            memory_allowed=reachable(mask(source_BS)),
-        )
-        return hidden
-
-    def forward(self, source_BS: Tensor, target_BT: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.decode(self.encode(source_BS), source_BS, target_BT))
-        return logits
 
 
 class Vit(nn.Module):
@@ -227,17 +188,6 @@ def transformer(width: int, task: Signature) -> nn.Module:
     if not readable(task):
         raise refuse("transformer", task, "texts or series to classify, tag, transcribe or continue")
     return Transformer(width, task)
-
-
-def translator(width: int, task: Signature) -> nn.Module:
-    """Encoder and decoder, for sentences from sentences.
-
-    Raises:
-        UsageError: it is not translation.
-    """
-    if task.problem != "translation":
-        raise refuse("translator", task, "translation")
-    return Translator(width, task)
 
 
 def vit(width: int, task: Signature) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -11,11 +12,12 @@ from sizewise.errors import DataError
 from sizewise.store import write_atomic
 
 
-def save_weights(state: dict[str, Tensor], path: Path) -> None:
-    """Write a state dict, atomically."""
+def save_weights(state: dict[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a state dict, atomically, and what the file is to say of it besides."""
     from safetensors.torch import save
 
-    write_atomic(path, save({name: tensor.detach().contiguous() for name, tensor in distinct(state).items()}))
+    tensors = {name: tensor.detach().contiguous() for name, tensor in distinct(state).items()}
+    write_atomic(path, save(tensors, dict(metadata) if metadata else None))
 
 
 def distinct(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -49,17 +51,32 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise DataError(f"cannot read weights from {path}: {error}", hint="give a .safetensors file") from error
 
 
-def load_weights(module: nn.Module, path: Path) -> None:
-    """Fill `module` from a safetensors file; names and shapes must match exactly.
+def read_metadata(path: Path) -> dict[str, str]:
+    """What a safetensors file says of its tensors.
 
     Raises:
-        DataError: the file cannot be read, or holds another model.
+        DataError: the file is missing or is not a safetensors file.
     """
+    from safetensors import SafetensorError, safe_open
+
     try:
-        module.load_state_dict(complete(read_weights(path), module))
-    except RuntimeError as error:
-        reasons = [line.strip() for line in str(error).splitlines()[1:]] or [str(error)]
-        raise DataError(
-            f"{path} does not fit the model: {reasons[0]}",
-            hint="the file must come from the same family at the same width, on samples of the same shape",
-        ) from error
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"cannot read weights from {path}: {error}", hint="give a .safetensors file") from error
+
+
+def ties(module: nn.Module) -> list[list[str]]:
+    """Names of the parameters that are one."""
+    by_id: dict[int, list[str]] = {}
+    for name, p in module.named_parameters(remove_duplicate=False):
+        by_id.setdefault(id(p), []).append(name)
+    return [names for names in by_id.values() if len(names) > 1]
+
+
+def tie(module: nn.Module, names: list[list[str]]) -> None:
+    """Make the parameters of each list of names one again, the first."""
+    for first, *others in names:
+        for name in others:
+            holder, _, own = name.rpartition(".")
+            module.get_submodule(holder)._parameters[own] = module.get_parameter(first)

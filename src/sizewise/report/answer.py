@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sizewise import words
-from sizewise.records import Candidate, Choice, Comparison, Measurement, Recommendation, Run
+from sizewise.methods import Quantize, said
+from sizewise.records import Candidate, Choice, Comparison, Measurement, Precision, Recommendation, Run
 from sizewise.report import format as f
-from sizewise.report.figures import RUNTIMES
+from sizewise.runtimes.registry import RUNTIMES
 
 
 @dataclass(frozen=True)
@@ -64,15 +65,19 @@ def groups(
     return found
 
 
+_FLOATING: dict[Precision, str] = {"fp32": "full precision", "bf16": "computed in bf16"}
+
+
 def describe(candidate: Candidate, made: Run | None, runs: Sequence[Run]) -> str:
     """What a candidate is, in words: how its weights came to be, and what executes them."""
-    precision = {"fp32": "full precision", "int8": "quantized to int8"}[candidate.precision]
-    words = f"width {candidate.width} {_origin(candidate, made, runs)}, {precision}, {RUNTIMES[candidate.runtime]}"
+    precision = _FLOATING.get(candidate.precision) or said(candidate.chain[-1:])
+    label = RUNTIMES[candidate.runtime].label
+    words = f"width {candidate.width} {_origin(candidate, made, runs)}, {precision}, {label}"
     return words if made is None else f"{words}: one trained model (seed {made.trial.seed}), on the test split"
 
 
 def _origin(candidate: Candidate, made: Run | None, runs: Sequence[Run]) -> str:
-    words = {"trained": "as trained", "prune": "pruned", "distil": "distilled"}[candidate.method]
+    words = said(steps) if (steps := tuple(m for m in candidate.chain if not isinstance(m, Quantize))) else "as trained"
     origin = made.trial.origin if made else None
     width = next((run.trial.width for run in runs if origin and run.trial.key == origin.parent), None)
     return words if width is None else f"{words} from width {width}"

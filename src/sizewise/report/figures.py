@@ -8,22 +8,47 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from sizewise import stats, words
-from sizewise.records import Choice, Comparison, Estimate, Law, Measurement, Metric, Run
+from sizewise.records import (
+    Choice,
+    Comparison,
+    Estimate,
+    Law,
+    Measurement,
+    Metric,
+    Precision,
+    Run,
+    RuntimeName,
+)
 from sizewise.report import format as f
 from sizewise.report import law as laws
 from sizewise.report.svg import Chart, Pair, span
+from sizewise.runtimes.registry import RUNTIMES
 
 Sizes = Mapping[int, Sequence[Run]]
 
-METHODS = {"trained": "trained small", "prune": "pruned", "distil": "distilled"}
-SHAPES = {
+METHODS = {"trained": "trained small", "prune": "pruned", "distil": "distilled", "factorize": "factorized"}
+SHAPES: dict[tuple[RuntimeName, Precision], str] = {
     ("torch", "fp32"): "circle",
     ("onnxruntime", "fp32"): "square",
     ("openvino", "fp32"): "diamond",
     ("onnxruntime", "int8"): "triangle",
     ("openvino", "int8"): "inverted",
+    ("openvino", "int4"): "hourglass",
+    ("torch", "bf16"): "right",
+    ("openvino", "bf16"): "left",
+    ("aotinductor", "fp32"): "hexagon",
+    ("executorch", "fp32"): "cross",
 }
-RUNTIMES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+
+
+def legend(measurements: Sequence[Measurement]) -> dict[str, str]:
+    """The shapes of what was measured, each with the runtime and precision that it stands for."""
+    drawn = {(m.candidate.runtime, m.candidate.precision) for m in measurements}
+    return {
+        shape: f"{RUNTIMES[runtime].label} {precision}"
+        for (runtime, precision), shape in SHAPES.items()
+        if (runtime, precision) in drawn
+    }
 
 
 def size_performance(sizes: Sizes, law: Law, choice: Choice | None) -> str:
@@ -131,8 +156,13 @@ def choice_forest(choice: Choice) -> str:
 def compression_forest(comparisons: Sequence[Comparison]) -> str:
     """Differences of each compressed model to the one trained small at its width, with their intervals."""
     rows = comparisons[::-1]
-    styles = [f"candidate {method}" for c in rows for method, done in METHODS.items() if c.a.startswith(done)]
+    styles = [f"candidate {_last_method(c.a)}" for c in rows]
     return _forest(f"{comparisons[0].metric.name} compressed against trained small", rows, styles, left=160).render()
+
+
+def _last_method(label: str) -> str:
+    """Of a chain, in words, the last method: it gives the colour, as it does on the frontier."""
+    return max(METHODS, key=lambda method: label.rfind(METHODS[method]))
 
 
 def _forest(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sizewise import words
 from sizewise.recipe import REFERENCE_WIDTH
+from sizewise.recommend import confirmation
 from sizewise.records import (
     Choice,
     Compression,
@@ -37,6 +38,7 @@ class Page:
         sweep: keys of the sweep's own trials.
         command: what reproduces the study.
         skipped: what was left out of the data.
+        start: the trained weights that the runs start from, as the study names them; "" is random ones.
         pictures: test samples as the recommended model sees them, as SVG, where there is something to see.
     """
 
@@ -60,6 +62,7 @@ class Page:
     environment: Mapping[str, str]
     recipe: Recipe
     skipped: Sequence[Exclusion] = ()
+    start: str = ""
     pictures: Sequence[str] = ()
 
     @property
@@ -93,11 +96,14 @@ def render(page: Page) -> str:
         headline=headline(page.choice) if page.choice else "",
         groups=groups(page.choice, page.recommended, page.recommendation, page.runs, page.parent),
         methods=figures.METHODS,
-        shapes={shape: f"{figures.RUNTIMES[runtime]} {kind}" for (runtime, kind), shape in figures.SHAPES.items()},
+        shapes=figures.legend(page.measurements),
         band_note=law.BAND_NOTE,
         reference_width=REFERENCE_WIDTH,
         score_kind=score_kind(page.metric),
         gain_kind=gain_kind(page.metric),
+        confirmation=confirmation(page.recommended, page.recommendation.max_drop)
+        if page.recommended and page.recommendation
+        else "",
         unit=words.unit(page.metric),
         error_words=words.error(page.metric),
         margin_words=words.amount(page.choice.margin, page.metric) if page.choice else "",

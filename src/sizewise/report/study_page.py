@@ -44,6 +44,7 @@ def collect(space: Workspace) -> Page:
         environment=space.found("environment.json", dict[str, str], {}),
         recipe=space.study.recipe,
         skipped=task.skipped,
+        start=space.study.start,
         pictures=_pictures(space),
     )
 

@@ -1,4 +1,4 @@
-"""What runs a model: one interface, `load(folder) -> Session`, and one file for each runtime behind it.
+"""What runs a model: one interface, `load(folder) -> Session`, and one file for each runtime behind it, see `registry`.
 
 A model folder holds `config.json` and the files of one runtime. Its preprocessing is part of the model, so a session
 takes raw samples and gives answers, whichever runtime answers.
@@ -6,37 +6,21 @@ takes raw samples and gives answers, whichever runtime answers.
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from sizewise.errors import IntegrityError, SizewiseError
-from sizewise.records import Signature
+from sizewise.records import Precision, RuntimeName, Signature
+from sizewise.runtimes.registry import RUNTIMES, Runtime
 from sizewise.store import read_json, sha256, write_json
 from sizewise.tasks import Preprocessor
 from sizewise.tasks.problems import Session
 
 T = TypeVar("T")
 
-Runtime = Literal["torch", "onnxruntime", "openvino"]
-
 FORMAT = 1
 """Version of config.json and manifest.json; a reader refuses any other."""
-
-FILES: dict[Runtime, tuple[str, ...]] = {
-    "torch": ("model.safetensors",),
-    "onnxruntime": ("model.onnx",),
-    "openvino": ("model.xml", "model.bin"),
-}
-"""The files that hold a model, for each runtime."""
-
-TRANSLATOR_FILES: dict[Runtime, tuple[str, ...]] = {
-    "torch": ("model.safetensors",),
-    "onnxruntime": ("encoder.onnx", "decoder.onnx"),
-    "openvino": ("encoder.xml", "encoder.bin", "decoder.xml", "decoder.bin"),
-}
-"""A translator is two graphs: the source is read once, and the target grows token by token."""
 
 OUTPUTS = {
     "classification": "logits",
@@ -45,17 +29,12 @@ OUTPUTS = {
     "language modelling": "logits",
     "transcription": "logits",
     "translation": "tokens",
+    "dictation": "tokens",
     "detection": "boxes",
 }
 """Name of a session's output. Shapes: logits (n, classes), or (n, steps, outputs) where there are steps; values
 (n, numbers); tokens (n, steps), padded with 0; boxes (n, most boxes, 6) of class from 1, score, left, top, right and
 bottom in pixels, best first, filled up with class 0. The input is named after its layout."""
-
-_PIP = {
-    "torch": "pip install sizewise",
-    "onnxruntime": "pip install sizewise",
-    "openvino": "pip install 'sizewise[openvino]'",
-}
 
 
 @dataclass(frozen=True)
@@ -70,8 +49,8 @@ class Config:
 
     format: int
     name: str
-    runtime: Runtime
-    precision: Literal["fp32", "int8"]
+    runtime: RuntimeName
+    precision: Precision
     family: str
     width: int
     signature: Signature
@@ -81,8 +60,7 @@ class Config:
     @property
     def files(self) -> tuple[str, ...]:
         """Names of the files that hold the model."""
-        table = TRANSLATOR_FILES if self.signature.problem == "translation" else FILES
-        return table[self.runtime]
+        return RUNTIMES[self.runtime].files(self.signature.autoregressive)
 
     @classmethod
     def read(cls, folder: Path) -> Config:
@@ -123,7 +101,7 @@ def load(folder: Path, *, threads: int = 1) -> Session:
         if not path.is_file():
             raise IntegrityError(f"{path} is missing; {config.runtime} needs it", hint=_AGAIN)
     try:
-        return _open(folder, config, threads)
+        return RUNTIMES[config.runtime].backend.load(folder, config, threads)
     except SizewiseError:
         raise
     except Exception as error:  # every runtime has its own exceptions for a file it cannot read
@@ -144,11 +122,12 @@ def verify(folder: Path) -> Config:
     """Compare an exported folder with its manifest; every file it is loaded from must be listed there.
 
     Raises:
-        IntegrityError: the first file that is missing, changed, or not listed, by name.
+        IntegrityError: the first file that is missing, changed, not listed, or outside the folder, by name.
     """
     manifest = _read(folder / "manifest.json", Manifest)
     _check_format(manifest.format, folder / "manifest.json")
     for name, expected in manifest.files.items():
+        _check_inside(folder, name)
         if not (folder / name).is_file():
             raise IntegrityError(f"{folder / name} is missing; the manifest lists it", hint=_AGAIN)
         if (found := sha256(folder / name)) != expected:
@@ -159,28 +138,20 @@ def verify(folder: Path) -> Config:
     return Config.read(folder)
 
 
+def _check_inside(folder: Path, name: str) -> None:
+    """Refuse names that are paths, and links that lead elsewhere: a folder speaks of its own files alone."""
+    if Path(name).name != name:
+        raise IntegrityError(f"the manifest of {folder} lists {name!r}, which is no name of a file in it", hint=_AGAIN)
+    if not (folder / name).resolve().is_relative_to(folder.resolve()):
+        raise IntegrityError(f"{folder / name} leads out of the folder", hint=_AGAIN)
+
+
 def missing() -> dict[str, str]:
-    """The runtimes that are not installed, each with the pip line that installs it."""
-    return {runtime: pip for runtime, pip in _PIP.items() if importlib.util.find_spec(runtime) is None}
+    """The runtimes that cannot be used here, each with the line that installs it."""
+    return {name: hint for name, runtime in RUNTIMES.items() if (hint := runtime.missing())}
 
 
 _AGAIN = "take an intact copy of the folder, or make it anew with `sizewise export`"
-
-
-def _open(folder: Path, config: Config, threads: int) -> Session:
-    match config.runtime:
-        case "torch":
-            from sizewise.runtimes import eager
-
-            return eager.load(folder, config, threads)
-        case "onnxruntime":
-            from sizewise.runtimes import onnxruntime
-
-            return onnxruntime.load(folder, config, threads)
-        case "openvino":
-            from sizewise.runtimes import openvino
-
-            return openvino.load(folder, config, threads)
 
 
 def _read(path: Path, kind: type[T]) -> T:
@@ -198,3 +169,8 @@ def _check_format(found: int, path: Path) -> None:
             f"{path} has format {found}; this version reads format {FORMAT}",
             hint="use the version of sizewise that wrote it, or export the model again",
         )
+
+
+__all__ = [
+    "FORMAT", "OUTPUTS", "RUNTIMES", "Config", "Manifest", "Runtime", "Session", "files", "load", "missing", "verify",
+]  # fmt: skip

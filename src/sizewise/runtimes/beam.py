@@ -1,4 +1,7 @@
-"""Beam search: the likeliest target of a translator that is run as two graphs, whichever runtime runs them.
+"""Beam search: the likeliest target of a model that is run as two graphs, whichever runtime runs them.
+
+The encoder reads the source once. The decoder takes one step of all hypotheses of a source, and what it has computed of
+the steps before is handed back to it, so that no step is computed twice.
 
 Scores are mean log probabilities a token: without the mean short targets would win (Wu et al. 2016, arXiv:1609.08144,
 section 7, with a length penalty of 1).
@@ -6,7 +9,7 @@ section 7, with a length penalty of 1).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,34 +22,36 @@ from sizewise.tasks.problems import Session
 
 BEAMS = 4
 
-Graph = Callable[..., NDArray[Any]]
+Graph = Callable[..., tuple[NDArray[Any], ...]]
+"""A graph that is run: its inputs to its outputs, both in their order."""
 
 
-def session(encode: Graph, decode: Graph, signature: Signature, beams: int = BEAMS) -> Session:
-    """Sources (n, steps) to targets (n, at most `target_steps`), without first and last token, padded with 0.
-
-    Args:
-        encode: source (n, steps) to memory (n, steps, ...).
-        decode: memory, source and the target's beginning (n, target steps), padded, to logits (n, tokens) of the token
-            that comes next.
-    """
-
-    def translate(source: NDArray[Any]) -> NDArray[Any]:
-        return search(encode, decode, source, signature.target_steps, beams)
-
-    return translate
+def session(graphs: Sequence[Graph], signature: Signature, beams: int = BEAMS) -> Session:
+    """A model of one graph, or of an encoder and a decoder: sources (n, steps, ...) to targets (n, at most
+    `target_steps`), without first and last token, padded with 0."""
+    if not signature.autoregressive:
+        return first(graphs[0])
+    encode, decode = graphs
+    return lambda source: search(encode, decode, source, signature.target_steps, beams)
 
 
-@dataclass
+def first(graph: Graph) -> Session:
+    """The first output of a graph."""
+    return lambda x: graph(x)[0]
+
+
+@dataclass(frozen=True)
 class Hypotheses:
     """The best beginnings of targets of n sources, (n, beams, ...), and what they are scored by.
 
     Attributes:
         sources: numbers of the sources that these are of, shape (n,).
-        targets: ids (n, beams, steps); an exported decoder takes two steps at least.
+        targets: ids (n, beams, steps).
         score: sum of log probabilities. All beams are alike at first, and only one of them may be continued.
         steps: tokens that the sum is over.
         ended: whether the last token was reached.
+        memory: of the sources, (n, its steps, numbers + 1).
+        past: what the decoder keeps of the targets but for their last tokens, (n, beams, steps - 1, numbers).
     """
 
     sources: NDArray[np.intp]
@@ -54,45 +59,65 @@ class Hypotheses:
     score: NDArray[np.float64]
     steps: NDArray[np.int64]
     ended: NDArray[np.bool_]
+    memory: NDArray[Any]
+    past: NDArray[Any]
 
     @classmethod
-    def begin(cls, n: int, beams: int) -> Hypotheses:
+    def begin(cls, memory: NDArray[Any], beams: int) -> Hypotheses:
         """Nothing but the first token."""
-        targets, score = np.full((n, beams, 2), PAD, np.int64), np.full((n, beams), -np.inf)
-        targets[:, :, 0], score[:, 0] = BEGIN, 0.0
-        return cls(np.arange(n), targets, score, np.zeros((n, beams), np.int64), np.zeros((n, beams), bool))
+        n, score = len(memory), np.full((len(memory), beams), -np.inf)
+        score[:, 0] = 0.0
+        past = np.zeros((n, beams, 0, memory.shape[2] - 1), memory.dtype)
+        targets, steps = np.full((n, beams, 1), BEGIN, np.int64), np.zeros((n, beams), np.int64)
+        return cls(np.arange(n), targets, score, steps, np.zeros((n, beams), bool), memory, past)
 
     def take(self, chosen: NDArray[np.bool_]) -> Hypotheses:
         """Those of some of the sources."""
         return Hypotheses(
-            self.sources[chosen], self.targets[chosen], self.score[chosen], self.steps[chosen], self.ended[chosen]
+            self.sources[chosen],
+            self.targets[chosen],
+            self.score[chosen],
+            self.steps[chosen],
+            self.ended[chosen],
+            self.memory[chosen],
+            self.past[chosen],
         )
 
-    def grown(self, logits: NDArray[Any], step: int) -> Hypotheses:
-        """The best of all continuations by the token at `step`. `logits`: (n · beams, tokens)."""
+    def grown(self, logits: NDArray[Any], past: NDArray[Any]) -> Hypotheses:
+        """The best of all continuations by one token. `logits`: (n, beams, tokens)."""
         n, beams = self.score.shape
-        tokens, logs = (values.reshape(n, beams, -1) for values in _best(logits, min(beams, logits.shape[1])))
+        found = _best(logits.reshape(n * beams, -1), min(beams, logits.shape[2]))
+        tokens, logs = (values.reshape(n, beams, -1) for values in found)
         tokens[self.ended], logs[self.ended] = PAD, -np.inf
         logs[self.ended, 0] = 0.0  # what has ended goes on as it is
         total, each = (self.score[:, :, None] + logs).reshape(n, -1), logs.shape[2]
         length = self.steps + ~self.ended
         order = np.argsort(-total / np.repeat(length, each, axis=1), axis=1, kind="stable")[:, :beams]
-        parent, token = order // each, np.take_along_axis(tokens.reshape(n, -1), order, axis=1)
-        targets = np.take_along_axis(self.targets, parent[:, :, None], axis=1)
-        targets = np.concatenate([targets[:, :, :step], token[:, :, None]], axis=2)
-        score, steps = np.take_along_axis(total, order, axis=1), np.take_along_axis(length, parent, axis=1)
-        ended = np.take_along_axis(self.ended, parent, axis=1) | (token == END)
-        return Hypotheses(self.sources, targets, score, steps, ended)
+        rows, parent, token = np.arange(n)[:, None], order // each, np.take_along_axis(tokens.reshape(n, -1), order, 1)
+        return Hypotheses(
+            sources=self.sources,
+            targets=np.concatenate([self.targets[rows, parent], token[:, :, None]], axis=2),
+            score=np.take_along_axis(total, order, axis=1),
+            steps=length[rows, parent],
+            ended=self.ended[rows, parent] | (token == END),
+            memory=self.memory,
+            past=past[rows, parent],
+        )
 
 
 def search(encode: Graph, decode: Graph, source: NDArray[Any], longest: int, beams: int) -> NDArray[Any]:
-    """The best of `beams` hypotheses of each source; one whose hypotheses have all ended is not looked at again."""
-    found, memory = np.full((len(source), longest - 1), PAD, np.int64), encode(source)
-    alive = Hypotheses.begin(len(source), beams)
+    """The best of `beams` hypotheses of each source; one whose hypotheses have all ended is not looked at again.
+
+    Args:
+        encode: source to memory (n, its steps, numbers + 1), whose last number says where there is a step.
+        decode: last token of each hypothesis (n, beams), memory, and the past (n, beams, steps before, numbers), to
+            logits (n, beams, tokens) of the next one and the past with one more step.
+        longest: tokens of a target, the first and the last included.
+    """
+    found = np.full((len(source), longest - 1), PAD, np.int64)
+    alive = Hypotheses.begin(encode(source)[0], beams)
     for step in range(1, longest):
-        rows = np.repeat(alive.sources, beams)
-        flat = alive.targets.reshape(len(rows), -1)
-        alive = alive.grown(decode(memory[rows], source[rows], flat), step)
+        alive = alive.grown(*decode(alive.targets[:, :, -1], alive.memory, alive.past))
         done: NDArray[np.bool_] = np.all(alive.ended | (step == longest - 1), axis=1)
         if done.any():
             found[alive.sources[done], :step] = _winners(alive.take(done))

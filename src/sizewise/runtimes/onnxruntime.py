@@ -2,95 +2,96 @@
 
 from __future__ import annotations
 
+import ast
 import logging
+import shutil
+import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from sizewise.records import Signature
-from sizewise.runtimes import OUTPUTS, Config, beam
+from sizewise.records import Precision, Signature
+from sizewise.runtimes import Config, beam
+from sizewise.runtimes.beam import Graph
 from sizewise.tasks.problems import Session
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    import onnx
+
+    from sizewise.runtimes import eager
+    from sizewise.runtimes.parts import Part
+    from sizewise.runtimes.source import Source
+
+_SCOPES = "pkg.torch.onnx.name_scopes"
+"""Where the exporter notes, for each node, the modules that it lies in, outermost first."""
 
 
-def export(module: nn.Module, signature: Signature, folder: Path) -> None:
-    """Write a model as `model.onnx`, or a translator as `encoder.onnx` and `decoder.onnx`, for any batch size.
+def export(module: eager.Deployable, signature: Signature, folder: Path, *, noted: bool = False) -> None:
+    """Write a model as `model.onnx`, or as `encoder.onnx` and `decoder.onnx` what answers token by token.
+
+    Batches have any size, and samples and targets any length.
 
     Args:
-        module: raw samples to answers, as `eager.Deployable`; it is put into evaluation mode.
+        module: raw samples to answers; it is put into evaluation mode.
+        noted: keep the exporter's notes of where each node stems from.
     """
+    from sizewise.runtimes.parts import parts
+
+    for part in parts(module, signature):
+        _export(part, folder / f"{part.stem}.onnx", noted)
+
+
+def _export(part: Part, path: Path, noted: bool) -> None:
     import torch
 
-    from sizewise.families import example
-    from sizewise.runtimes import eager
+    from sizewise.runtimes.parts import forget_recurrent_kernels
 
-    batch, steps = torch.export.Dim("batch"), torch.export.Dim("steps", min=2)
-    x = example(signature, 2)[0]  # a batch of 1 would be taken for a constant
-    shape = {0: batch} | ({1: steps} if signature.dynamic else {})
-    if signature.problem != "translation":
-        _export(module, (x,), [signature.layout], [OUTPUTS[signature.problem]], (shape,), folder / "model.onnx")
-        return
-    encoder, decoder = eager.parts(module)
-    with torch.no_grad():
-        memory = encoder(x)
-    _export(encoder, (x,), ["tokens"], ["memory"], (shape,), folder / "encoder.onnx")
-    target, grown = example(signature, 2)[1], {0: batch, 1: torch.export.Dim("target_steps", min=2)}
-    inputs, names = (memory, x, target), ["memory", "tokens", "target"]
-    _export(decoder, inputs, names, ["logits"], (shape, shape, grown), folder / "decoder.onnx")
-
-
-def _export(
-    module: nn.Module,
-    inputs: tuple[Tensor, ...],
-    input_names: list[str],
-    output_names: list[str],
-    shapes: tuple[dict[int, Any], ...],
-    path: Path,
-) -> None:
-    import torch
-
-    _forget_recurrent_kernels()
+    forget_recurrent_kernels()
     with _quiet():
         from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
         program = torch.onnx.export(
-            module.eval(),
-            inputs,
+            part.module.eval(),
+            part.inputs,
             dynamo=True,
-            input_names=input_names,
-            output_names=output_names,
-            dynamic_shapes=shapes,
+            input_names=part.names,
+            output_names=part.outputs,
+            dynamic_shapes=part.sizes,
             verbose=False,
         )
         assert program is not None  # None is what the older exporter returns
-        # The exporter notes the source line of every node, with the paths of the machine it ran on.
-        ClearMetadataAndDocStringPass()(program.model)
+        if not noted:  # the notes name source files, with the paths of the machine that they are on
+            ClearMetadataAndDocStringPass()(program.model)
         program.save(path, external_data=False)
 
 
-def _forget_recurrent_kernels() -> None:
-    """Each export lends recurrent layers a loop for sequences of any length, and PyTorch 2.13 remembers the kernels of
-    the first: without this every later recurrent model would be exported for one length only."""
-    import torch
+def missing() -> str:
+    """Empty: ONNX Runtime comes with sizewise."""
+    return ""
 
-    for operator in (torch.ops.aten.lstm.input, torch.ops.aten.gru.input):
-        operator._dispatch_cache.clear()
+
+def convert(source: Source, precision: Precision, folder: Path) -> None:
+    """Copy the model's ONNX files."""
+    for graph in source.graphs:
+        shutil.copyfile(graph, folder / graph.name)
 
 
 def load(folder: Path, config: Config, threads: int) -> Session:
     """Open the folder's graphs on the CPU."""
-    graphs = [open_file(folder / name, threads) for name in config.files]
-    return beam.session(graphs[0], graphs[1], config.signature) if len(graphs) == 2 else graphs[0]
+    return beam.session([open_graph(folder / name, threads) for name in config.files], config.signature)
 
 
-def open_file(path: Path, threads: int) -> Callable[..., NDArray[Any]]:
-    """Open an ONNX file: its inputs in their order to its first output."""
+def open_file(path: Path, threads: int) -> Session:
+    """Open an ONNX file of one input, for its first output."""
+    return beam.first(open_graph(path, threads))
+
+
+def open_graph(path: Path, threads: int) -> Graph:
+    """Open an ONNX file."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -100,13 +101,48 @@ def open_file(path: Path, threads: int) -> Callable[..., NDArray[Any]]:
     if threads == 1:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     graph = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    names, output = [node.name for node in graph.get_inputs()], [graph.get_outputs()[0].name]
+    names = [node.name for node in graph.get_inputs()]
 
-    def run(*inputs: NDArray[Any]) -> NDArray[Any]:
-        found: NDArray[Any] = graph.run(output, dict(zip(names, inputs, strict=True)))[0]
-        return found
+    def run(*inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        return tuple(graph.run(None, dict(zip(names, inputs, strict=True))))
 
     return run
+
+
+def layers(folder: Path, config: Config, source: Source, x: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """What the layers say; of a translator, its encoder."""
+    import onnx
+    import onnxruntime
+
+    model = onnx.load(folder / config.files[0])
+    held = {name for node in model.graph.node for name in node.output}
+    kept = {layer: value for layer, value in layer_values(source).items() if value in held}
+    answers = {output.name for output in model.graph.output}
+    model.graph.output.extend(onnx.ValueInfoProto(name=value) for value in kept.values() if value not in answers)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    graph = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return dict(zip(kept, graph.run(list(kept.values()), {graph.get_inputs()[0].name: x}), strict=True))
+
+
+def layer_values(source: Source) -> dict[str, str]:
+    """For each layer of a model, the name of what it says in the ONNX file: exports of a model have the same names."""
+    import onnx
+
+    with tempfile.TemporaryDirectory() as scratch:
+        export(source.module, source.signature, Path(scratch), noted=True)
+        first = "encoder.onnx" if source.signature.autoregressive else "model.onnx"
+        graph = onnx.load(Path(scratch) / first).graph
+    leaves = {name for name, layer in source.module.named_modules() if not any(layer.children())}
+    # Of the nodes of a layer, the last one says what leaves it.
+    return {scope: node.output[0] for node in graph.node if (scope := _scope(node)) in leaves}
+
+
+def _scope(node: onnx.NodeProto) -> str:
+    """The innermost module that a node lies in."""
+    notes = {note.key: note.value for note in node.metadata_props}
+    scopes = ast.literal_eval(notes.get(_SCOPES, "[]"))
+    return str(scopes[-2]) if len(scopes) > 1 else ""
 
 
 @contextmanager

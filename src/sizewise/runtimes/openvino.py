@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from sizewise.errors import extra
+from sizewise.records import Precision
 from sizewise.runtimes import Config, beam
+from sizewise.runtimes.beam import Graph
+from sizewise.runtimes.onnxruntime import layer_values
 from sizewise.tasks.problems import Session
 
 if TYPE_CHECKING:
     import openvino
 
+    from sizewise.runtimes.source import Source
+
 _NEEDED_FOR = "a model for OpenVINO"
+
+_HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16"}
+"""What to compute in. CPUs with bf16 units would use them unasked; those without any compute in fp32 when asked."""
 
 
 def read(path: Path) -> openvino.Model:
@@ -38,12 +46,23 @@ def save(model: openvino.Model, path: Path) -> None:
     openvino.save_model(model, str(path), compress_to_fp16=False)
 
 
-def convert(onnx_path: Path, xml_path: Path) -> None:
-    """Convert an ONNX file to OpenVINO's .xml and .bin, in the same precision.
+def missing() -> str:
+    """The line that installs OpenVINO, or nothing if it is installed."""
+    return "" if importlib.util.find_spec("openvino") else "pip install 'sizewise[openvino]'"
+
+
+def convert(source: Source, precision: Precision, folder: Path) -> None:
+    """Convert a model's ONNX files to OpenVINO's .xml and .bin. The weights stay in fp32: bf16 is a way to run them.
 
     Raises:
         MissingExtraError: OpenVINO is not installed.
     """
+    for graph in source.graphs:
+        convert_file(graph, folder / f"{graph.stem}.xml")
+
+
+def convert_file(onnx_path: Path, xml_path: Path) -> None:
+    """Convert one ONNX file to OpenVINO's .xml and the .bin beside it, in the same precision."""
     save(read(onnx_path), xml_path)
 
 
@@ -53,24 +72,43 @@ def load(folder: Path, config: Config, threads: int) -> Session:
     Raises:
         MissingExtraError: OpenVINO is not installed.
     """
-    graphs = [open_file(folder / name, config.precision, threads) for name in config.files if name.endswith(".xml")]
-    return beam.session(graphs[0], graphs[1], config.signature) if len(graphs) == 2 else graphs[0]
+    names = [name for name in config.files if name.endswith(".xml")]
+    return beam.session([open_graph(folder / name, config.precision, threads) for name in names], config.signature)
 
 
-def open_file(path: Path, precision: str, threads: int) -> Callable[..., NDArray[Any]]:
-    """Compile one .xml file: its inputs in their order to its first output."""
+def open_file(path: Path, precision: Precision, threads: int) -> Session:
+    """Compile one .xml file of one input, for its first output."""
+    return beam.first(open_graph(path, precision, threads))
+
+
+def open_graph(path: Path, precision: Precision, threads: int) -> Graph:
+    """Compile one .xml file."""
     with extra("openvino", needed_for=_NEEDED_FOR):
         import openvino
 
     settings: dict[str, str | int] = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
-    if precision == "fp32":  # CPUs with bf16 units would use them unasked
-        settings["INFERENCE_PRECISION_HINT"] = "f32"
+    if precision in _HINTS:
+        settings["INFERENCE_PRECISION_HINT"] = _HINTS[precision]
     request = openvino.compile_model(str(path), "CPU", settings).create_infer_request()
 
-    def run(*inputs: NDArray[Any]) -> NDArray[Any]:
-        # The inputs are only read, so they need not be copied; the output belongs to the request, so it must be.
+    def run(*inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        # The inputs are only read, so they need not be copied; the outputs belong to the request, so they must be.
         request.infer(list(inputs), share_inputs=True)
-        output: NDArray[Any] = request.get_output_tensor(0).data.copy()
-        return output
+        return tuple(tensor.data.copy() for tensor in request.output_tensors)
 
     return run
+
+
+def layers(folder: Path, config: Config, source: Source, x: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """What the layers say, where the conversion has kept the ONNX file's names for it; of a translator, its encoder."""
+    import openvino
+
+    model = read(folder / config.files[0])
+    held = {name for node in model.get_ops() for output in node.outputs() for name in output.get_names()}
+    kept = {layer: value for layer, value in layer_values(source).items() if value in held}
+    answers = {name for output in model.outputs for name in output.get_names()}
+    model.add_outputs([value for value in kept.values() if value not in answers])
+    settings = {"INFERENCE_PRECISION_HINT": _HINTS["fp32"]}
+    request = openvino.compile_model(model, "CPU", settings).create_infer_request()
+    request.infer([x])
+    return {layer: request.get_tensor(value).data.copy() for layer, value in kept.items()}

@@ -46,12 +46,16 @@ FORMATS = {
         ("steps", "vocabulary", "text", "target"),
         (".csv", ".tsv"),
     ),
+    "tagged": Format(
+        "tagged", "sentences in columns, one word and its tag a line", ("steps", "vocabulary"), (".conll", ".iob")
+    ),
     "language": Format("language", "text to continue", ("steps", "vocabulary"), (".txt",)),
     "parallel": Format(
         "parallel", "a folder or .tsv of sentences in two languages", ("steps", "vocabulary", "text", "target")
     ),
     "sounds": Format("sounds", "a folder or .zip of sounds, one class each", ("steps",)),
     "utterances": Format("utterances", "a folder or .zip of sounds with what is said in them", ("steps",)),
+    "dictation": Format("dictation", "the same, to be written down word by word by a decoder", ("steps",)),
     "detection": Format("detection", "a folder or .zip of images with boxes (Pascal VOC or COCO)", ("size",)),
 }
 """What a study calls its task when its data is given apart from it; the first is what a folder is by itself."""

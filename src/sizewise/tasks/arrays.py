@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import struct
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sizewise import padding
+from sizewise import padding, room
 from sizewise.errors import DataError
 from sizewise.records import Problem, Reading, Signature
 from sizewise.tasks.splits import hold_out, in_three
@@ -52,8 +54,9 @@ def load(path: Path, reading: Reading) -> Task:
     - series (n, steps, channels) are never guessed. NaN at the end of one makes it shorter.
 
     Channels are the last axis if it has 1, 3 or 4 entries, else the second. Targets are classes if they are whole
-    numbers, (n,) or (n, 1), numbered from 0 without gaps; an optional `classes` names them. Other numbers, and several
-    a sample, (n, numbers), are learned as numbers.
+    numbers, (n,) or (n, 1), numbered from 0 without gaps; an optional `classes` names them. So they are, one a step, if
+    samples are series and targets integers (n, steps). Other numbers, and several a sample, (n, numbers), are learned
+    as numbers.
 
     Raises:
         DataError: no such file, none of these keys, pickled objects, or samples and targets that do not fit.
@@ -97,10 +100,27 @@ def _task(file: _File) -> Task:
     for name, split in splits.items():  # here, where positions are those in the user's file
         check_examples(file.where(name), split.x, split.y)
     first = next(iter(splits.values()))
+    if problem == "tagging":
+        return _tagged(file, splits, dynamic)
     classes = _classes(file.arrays, first.y, file.path) if problem == "classification" else ()
     outputs = len(classes) or first.y.shape[1]
     signature = Signature(problem, tuple(first.x.shape[1:]), outputs, dynamic=dynamic)
     divided = _divided(file, splits, classes)
+    return make_task(file.path.stem, str(file.path), classes, *divided, signature=signature)
+
+
+def _tagged(file: _File, splits: dict[str, Split], dynamic: bool) -> Task:
+    """Series with a class at each step: ids from 1, 0 where there is no step."""
+    said = np.concatenate([split.y[padding.mask(split.x)] if dynamic else split.y.ravel() for split in splits.values()])
+    classes = ("", *_classes(file.arrays, said, file.path))
+    check_classes(str(file.path), said, classes[1:])
+    counted = {
+        name: Split(split.x, (split.y + 1) * (padding.mask(split.x) if dynamic else 1))
+        for name, split in splits.items()
+    }
+    shape = next(iter(splits.values())).x.shape[1:]
+    signature = Signature("tagging", tuple(shape), len(classes), dynamic=dynamic)
+    divided = _divided(file, counted, ())
     return make_task(file.path.stem, str(file.path), classes, *divided, signature=signature)
 
 
@@ -121,7 +141,7 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with path.open("rb") as raw:
             file = np.load(raw, allow_pickle=False)
-            entries = {} if isinstance(file, np.ndarray) else {name: file[name] for name in file.files}
+            entries = {} if isinstance(file, np.ndarray) else {name: _entry(path, file, name) for name in file.files}
     except ValueError as error:
         raise DataError(
             f"{path} holds pickled objects or is no .npz file: {error}", hint="save plain arrays with numpy.savez"
@@ -129,6 +149,47 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
     except Exception as error:  # zip files and their compressions raise whatever they stumble over
         raise DataError(f"{path} cannot be read: {error}", hint="save it again with numpy.savez") from error
     return {name: entry for name, entry in entries.items() if isinstance(entry, np.ndarray)}
+
+
+def _entry(path: Path, file: Any, name: str) -> NDArray[Any]:
+    """An array of an archive: in memory, or, if it is too large, where it lies in the file.
+
+    One that is compressed is unpacked into a file of its own.
+    """
+    member = next(info for info in file.zip.infolist() if info.filename in (name, f"{name}.npy"))
+    if member.file_size <= room.limit():
+        array: NDArray[Any] = file[name]
+        return array
+    with file.zip.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, columns_first, dtype = header(stream)
+        if dtype.hasobject:
+            raise ValueError(f"{name} is an array of objects")
+        begin = stream.tell()
+        if member.compress_type == zipfile.ZIP_STORED:
+            place, order = _data_offset(path, member) + begin, "F" if columns_first else "C"
+            return np.asarray(np.memmap(path, dtype, "r", place, shape, order))  # type: ignore[call-overload]
+        return _unpacked(stream, shape[::-1], dtype).T if columns_first else _unpacked(stream, shape, dtype)
+
+
+def _data_offset(path: Path, member: zipfile.ZipInfo) -> int:
+    """Where the bytes of an archive's member begin: after a header of its own, with its name and what else is said."""
+    with path.open("rb") as raw:
+        raw.seek(member.header_offset + 26)
+        name, more = struct.unpack("<HH", raw.read(4))
+    return int(member.header_offset + 30 + name + more)
+
+
+def _unpacked(stream: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    out = room.empty(shape, dtype)
+    flat, filled = out.reshape(-1).view(np.uint8), 0
+    while piece := stream.read(min(room.PIECE, len(flat) - filled)):
+        flat[filled : filled + len(piece)] = np.frombuffer(piece, np.uint8)
+        filled += len(piece)
+    if filled < len(flat):
+        raise EOFError(f"{len(flat) - filled:,} bytes are missing")
+    return out
 
 
 def _layout(file: _File) -> str:
@@ -163,7 +224,8 @@ def _channels_first(x: NDArray[Any], axes: int) -> NDArray[Any]:
         x = x[:, None]
     elif x.shape[-1] in CHANNELS:
         x = np.moveaxis(x, -1, 1)
-    return np.ascontiguousarray(x if x.dtype == np.uint8 else _float32(x))
+    with np.errstate(over="ignore"):  # as in `_float32`
+        return room.contiguous(x, None if x.dtype == np.uint8 else np.float32)
 
 
 def _float32(x: NDArray[Any]) -> NDArray[np.float32]:
@@ -196,9 +258,11 @@ def _lengths(x: NDArray[np.float32]) -> NDArray[np.intp]:
 
 
 def _problem(file: _File) -> Problem:
-    """Regression of targets that are several numbers a sample, or not all whole."""
-    for _, key in file.keys.values():
-        y = file.arrays[key]
+    """Tagging of series by integers at each step; regression of several numbers a sample, or of any not whole."""
+    pairs = [(file.arrays[x], file.arrays[y]) for x, y in file.keys.values()]
+    if _layout(file) == "series" and all(y.dtype.kind in "ui" and y.shape == x.shape[:2] for x, y in pairs):
+        return "tagging"
+    for _, y in pairs:
         if y.dtype.kind == "f":
             finite = y[np.isfinite(y)]
             if (finite != np.floor(finite)).any():
@@ -215,6 +279,8 @@ def _one_hot(y: NDArray[Any]) -> bool:
 def _targets(file: _File, split: str, problem: Problem) -> NDArray[Any]:
     key = file.keys[split][1]
     y = file.arrays[key]
+    if problem == "tagging":
+        return y.astype(np.int64)
     if problem == "classification":
         return _labels(y, key, file.path)
     if y.dtype.kind not in "uif" or y.ndim not in (1, 2):

@@ -7,6 +7,7 @@ every 10 ms, without dither, so that a sound always has the same ones.
 from __future__ import annotations
 
 import io
+import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from math import gcd
@@ -132,6 +133,26 @@ def filterbanks(wave: Wave, rate: int) -> NDArray[np.float32]:
     banks.accept_waveform(rate, wave)
     banks.input_finished()
     return np.stack([banks.get_frame(i) for i in range(banks.num_frames_ready)])
+
+
+def features(sound: bytes, rate: int) -> NDArray[np.float32]:
+    """Filterbanks (frames, bands) of one sound file, brought to a sampling rate as all of a task's are.
+
+    Raises:
+        DataError: it is no sound, or one shorter than a window.
+        MissingExtraError: the libraries for sound are not installed.
+    """
+    own, wave = _rate(lambda: sound), _decode(lambda: sound)
+    if own is None or wave is None or own < LOWEST_RATE:
+        raise DataError(f"{len(sound):,} bytes cannot be read as sound", hint="send a WAV, FLAC or OGG file")
+    if len(wave) * 1000 < own * WINDOW_MS:
+        raise DataError(f"the sound is shorter than {WINDOW_MS} ms", hint="send a longer one")
+    return filterbanks(resampled(wave, own, rate), rate)
+
+
+def described(rate: int) -> dict[str, bytes]:
+    """The file that tells whoever runs an exported model how its features are made."""
+    return {"sound.json": json.dumps({"rate": rate}).encode()}
 
 
 def frames(seconds: float) -> int:

@@ -10,6 +10,7 @@ import urllib.request
 import zlib
 from pathlib import Path
 
+from sizewise.cache import cache_folder
 from sizewise.errors import DataError
 from sizewise.store import write_atomic
 
@@ -33,13 +34,13 @@ BLOCK = 1 << 16
 def mnist(*, download: bool = True) -> Path:
     """The folder that holds MNIST's four files, downloading those that are missing unless `download` is off.
 
-    The folder is `$SIZEWISE_CACHE/mnist`, or `~/.cache/sizewise/mnist`. `$SIZEWISE_MNIST_MIRROR` names a mirror of
+    The folder is `mnist` in that of `cache.cache_folder`. `$SIZEWISE_MNIST_MIRROR` names a mirror of
     your own.
 
     Raises:
         DataError: no mirror answers, a file is not the original one, or one is missing and `download` is off.
     """
-    cache = Path(os.environ.get("SIZEWISE_CACHE") or Path.home() / ".cache" / "sizewise") / "mnist"
+    cache = cache_folder("mnist")
     own = os.environ.get("SIZEWISE_MNIST_MIRROR")
     for name, expected in FILES.items():
         if (cache / name).is_file():

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sizewise import room
 from sizewise.errors import DataError
 from sizewise.records import Exclusion
 from sizewise.tasks.splits import hold_out, in_three
@@ -89,7 +90,8 @@ def opened(
     Raises:
         DataError: the first broken file's, when too many are broken or a class loses all of its files.
     """
-    found: list[NDArray[Any] | DataError] = [_tried(opener, path) for path in files.paths]
+    shelf = room.Shelf()
+    found: list[NDArray[Any] | DataError] = [_tried(lambda path: shelf.put(opener(path)), path) for path in files.paths]
     broken = [(path, error) for path, error in zip(files.paths, found, strict=True) if isinstance(error, DataError)]
     if not broken:
         return files, [array for array in found if not isinstance(array, DataError)], ()

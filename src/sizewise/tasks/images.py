@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sizewise import room
 from sizewise.errors import DataError, UsageError
 from sizewise.records import Reading
 from sizewise.tasks import folders
@@ -50,9 +51,13 @@ def together(paths: Sequence[Path], images: Sequence[NDArray[Any]]) -> NDArray[A
     for path, image in zip(paths, images, strict=True):
         _check_alike(paths[0], images[0], path, image)
     if all(image.ndim == 2 for image in images):
-        return np.stack(images)[:, None]
-    coloured = [image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2) for image in images]
-    return np.ascontiguousarray(np.stack(coloured).transpose(0, 3, 1, 2))
+        return room.stacked(images)[:, None]
+    return room.stacked([_channels_first(image) for image in images])
+
+
+def _channels_first(image: NDArray[Any]) -> NDArray[Any]:
+    """In three channels, which are one where the image is grey."""
+    return np.broadcast_to(image, (3, *image.shape)) if image.ndim == 2 else image.transpose(2, 0, 1)
 
 
 def _check_alike(first: Path, a: NDArray[Any], path: Path, b: NDArray[Any]) -> None:

@@ -19,7 +19,7 @@ from sizewise.padding import BEGIN, PAD, pad
 from sizewise.records import Reading, Signature
 from sizewise.tasks import plain
 from sizewise.tasks.task import Split, Task, make_task
-from sizewise.tasks.tokens import SMALLEST, SPECIAL, Tokens
+from sizewise.tasks.tokens import SPECIAL, Tokens, vocabulary_of
 
 VOCABULARY, STEPS = 1_024, 128
 VALIDATION_SHARE, TEST_SHARE = 0.05, 0.05
@@ -36,11 +36,12 @@ def load(path: Path, reading: Reading) -> Task:
         reading: `vocabulary` of `SMALLEST` (259) makes every byte a token; windows have `steps` tokens.
 
     Raises:
+        UsageError: a vocabulary that is too small.
         DataError: no text, a file that is not UTF-8, or less text than a window in a split.
     """
     steps = reading.steps or STEPS
     parts = _divided(_text(path))
-    tokens = Tokens.train(_lines(parts[0]), _vocabulary(reading))
+    tokens = Tokens.train(_lines(parts[0]), vocabulary_of(reading, VOCABULARY))
     streams = [np.concatenate([[BEGIN], *tokens.ids(_lines(part))]).astype(np.int64) for part in parts]
     _check_long_enough(path, streams, steps)
     size = _bytes(tokens.vocabulary)
@@ -78,15 +79,6 @@ def _cut(text: str, place: int, soon: int = 1000) -> int:
 def _lines(text: str) -> list[str]:
     """A text in pieces that the tokenizer takes one by one: no token reaches over the end of a line."""
     return text.splitlines(keepends=True)
-
-
-def _vocabulary(reading: Reading) -> int:
-    size = reading.vocabulary or VOCABULARY
-    if size < SMALLEST:
-        raise DataError(
-            f"reading.vocabulary is {size}", hint=f"{SMALLEST} is the least: one token a byte, and three special ones"
-        )
-    return size
 
 
 def _check_long_enough(path: Path, streams: Sequence[NDArray[np.int64]], steps: int) -> None:

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sizewise.errors import DataError, UsageError
-from sizewise.padding import BEGIN, END, pad
+from sizewise.padding import framed, pad
 from sizewise.records import Exclusion, Reading, Signature
 from sizewise.tasks.splits import SEED
 from sizewise.tasks.task import Split, Task, make_task
-from sizewise.tasks.tokens import SMALLEST, Tokens
+from sizewise.tasks.tokens import Tokens, vocabulary_of
 
 VOCABULARY = 4000
 STEPS = 100
@@ -71,9 +71,7 @@ def load(path: Path, reading: Reading) -> Task:
         UsageError: it is not said which language is the source, or a number is out of range.
         DataError: a file is missing, damaged or no UTF-8, or the two sides have different numbers of lines.
     """
-    vocabulary, steps = reading.vocabulary or VOCABULARY, reading.steps or STEPS
-    if vocabulary < SMALLEST:
-        raise UsageError(f"reading.vocabulary is {vocabulary}", hint=f"it must be at least {SMALLEST}, for every byte")
+    vocabulary, steps = vocabulary_of(reading, VOCABULARY), reading.steps or STEPS
     if steps < 2:
         raise UsageError(f"reading.steps is {steps}", hint="it must be at least 2")
     parts = _divided(_from_folder(path, reading) if path.is_dir() else _from_table(path, reading))
@@ -102,8 +100,8 @@ class Encoded:
 
     def split(self, steps: int, target_steps: int) -> Split:
         """Ids in arrays."""
-        framed = [np.concatenate([[BEGIN], ids, [END]]) for ids in self.targets]
-        return Split(pad(self.sources, steps), pad(framed, target_steps), self.references)
+        targets = [framed(ids) for ids in self.targets]
+        return Split(pad(self.sources, steps), pad(targets, target_steps), self.references)
 
 
 def _encoded(pairs: Pairs, where: str, tokens: tuple[Tokens, Tokens], steps: int, skipped: list[Exclusion]) -> Encoded:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sizewise.padding import pad
 from sizewise.records import Reading, Signature
-from sizewise.tasks.audio import BANDS, Skips, filterbanks, frames, listen
+from sizewise.tasks.audio import BANDS, Skips, described, filterbanks, frames, listen
 from sizewise.tasks.recordings import Recording, divide, opened, recordings
 from sizewise.tasks.task import Split, Task, make_task
 
@@ -36,7 +36,8 @@ def load(path: Path, reading: Reading) -> Task:
     """
     with opened(path) as files:
         found = recordings(path, files)
-        heard, skipped = listen(files, [r.name for r in found], filterbanks)
+        listened, skipped = listen(files, [r.name for r in found], lambda wave, rate: (filterbanks(wave, rate), rate))
+    heard, rate = {name: series for name, (series, _) in listened.items()}, next(iter(listened.values()))[1]
     classes = tuple(sorted({r.label for r in found}))
     found = tuple(r for r in found if r.name in heard)
     limit = reading.steps or LONGEST
@@ -49,7 +50,15 @@ def load(path: Path, reading: Reading) -> Task:
     splits = [_split(part, heard, classes, steps) for part in divide(found, classes)]
     signature = Signature("classification", (steps, BANDS + 1), len(classes), dynamic=True)
     name = path.resolve().stem
-    return make_task(name, str(path), classes, *splits, signature=signature, skipped=(*skipped, *skips.exclusions()))
+    return make_task(
+        name,
+        str(path),
+        classes,
+        *splits,
+        signature=signature,
+        skipped=(*skipped, *skips.exclusions()),
+        files=described(rate),
+    )
 
 
 def _split(part: Sequence[Recording], heard: dict[str, NDArray[Any]], classes: tuple[str, ...], steps: int) -> Split:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sizewise import padding
+from sizewise import padding, room
 from sizewise.errors import DataError
 from sizewise.records import Exclusion, Metric, Signature
 from sizewise.tasks.problems import Problem
@@ -43,7 +43,7 @@ class Split:
     def take(self, indices: NDArray[Any]) -> Split:
         """Some of the examples, in the order of `indices`."""
         kept = tuple(self.references[i] for i in indices) if len(self.references) else ()
-        return Split(self.x[indices], self.y[indices], kept)
+        return Split(room.taken(self.x, indices), self.y[indices], kept)
 
 
 @dataclass(frozen=True)
@@ -202,10 +202,13 @@ def check_examples(where: str, x: NDArray[Any], y: NDArray[Any]) -> None:
     if not x.size:
         raise DataError(f"{where}: empty, samples of shape {x.shape}", hint="give some examples of every class")
     for what, values in (("sample", x), ("target", y)):
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            bad = np.argwhere(~np.isfinite(values))
+        if values.dtype.kind != "f":
+            continue
+        rows = [part.start + np.argwhere(~np.isfinite(values[part]))[:, 0] for part in room.pieces(values)]
+        bad = np.concatenate(rows)
+        if len(bad):
             raise DataError(
-                f"{where}: {len(bad):,} values are NaN or infinite, the first in {what} {int(bad[0][0])}",
+                f"{where}: {len(bad):,} values are NaN or infinite, the first in {what} {int(bad[0])}",
                 hint=f"remove or repair these {what}s; the first {what} is number 0",
             )
 
@@ -241,9 +244,16 @@ def _moments(x: NDArray[Any], signature: Signature) -> tuple[tuple[float, ...], 
             return _columns(x.reshape(-1, x.shape[-1]))
         mean, std = _columns(x[padding.mask(x)][:, :-1])
         return (*mean, 0.0), (*std, 1.0)
-    axes = (0, *range(2, x.ndim))
-    mean, std = x.mean(axis=axes, dtype=np.float64), x.std(axis=axes, dtype=np.float64)
-    return tuple(map(float, mean)), tuple(float(value) or 1.0 for value in std)
+    return _of_channels(x)
+
+
+def _of_channels(x: NDArray[Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Those of images or volumes, looked at in pieces: deviations of all values take eight bytes each."""
+    axes, count = (0, *range(2, x.ndim)), x[:, 0].size
+    mean = sum(x[part].sum(axis=axes, dtype=np.float64) for part in room.pieces(x)) / count
+    shaped = mean.reshape(-1, *(1,) * (x.ndim - 2))
+    variance = sum(np.square(x[part] - shaped).sum(axis=axes) for part in room.pieces(x)) / count
+    return tuple(map(float, mean)), tuple(float(value) or 1.0 for value in np.sqrt(variance))
 
 
 def _columns(x: NDArray[Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:

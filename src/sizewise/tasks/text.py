@@ -19,7 +19,7 @@ from sizewise.tasks import plain
 from sizewise.tasks.splits import hold_out, in_three
 from sizewise.tasks.table import ENDINGS, table
 from sizewise.tasks.task import Split, Task, make_task
-from sizewise.tasks.tokens import SMALLEST, Tokens
+from sizewise.tasks.tokens import Tokens, vocabulary_of
 
 VOCABULARY = 8_000
 STEPS = (8, 256)
@@ -65,6 +65,7 @@ def load(path: Path, reading: Reading) -> Task:
             the first `steps` tokens are read.
 
     Raises:
+        UsageError: a vocabulary that is too small.
         DataError: no texts, bytes that are no text, columns that are not there, or a split that lacks a class.
     """
     parts = _parts(path, reading)
@@ -79,7 +80,7 @@ def _task(path: Path, classes: tuple[str, ...], parts: Mapping[str, Texts], read
     """Divide, train the tokenizer on the training split, and turn every text into tokens."""
     texts = [text for part in parts.values() for text in part.texts]
     train, validation, test = _divided(classes, parts)
-    tokens = Tokens.train((texts[i] for i in train.x), _vocabulary(reading), lower=True)
+    tokens = Tokens.train((texts[i] for i in train.x), vocabulary_of(reading, VOCABULARY), lower=True)
     ids = tokens.ids(texts)
     steps = reading.steps or _power_of_two(max(len(ids[i]) for i in train.x))
     long = sum(len(one) > steps for one in ids)
@@ -113,15 +114,6 @@ def _power_of_two(longest: int) -> int:
     """The least one of at least `longest`, within the limits."""
     low, high = STEPS
     return min(high, max(low, 1 << (longest - 1).bit_length()))
-
-
-def _vocabulary(reading: Reading) -> int:
-    size = reading.vocabulary or VOCABULARY
-    if size < SMALLEST:
-        raise DataError(
-            f"reading.vocabulary is {size}", hint=f"{SMALLEST} is the least: one token a byte, and three special ones"
-        )
-    return size
 
 
 def _parts(path: Path, reading: Reading) -> dict[str, Texts]:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sizewise.errors import extra
+from sizewise.errors import UsageError, extra
+from sizewise.records import Reading
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -24,7 +25,24 @@ SPECIAL = ("[PAD]", "[BEGIN]", "[END]")
 SMALLEST = len(SPECIAL) + 256
 """Tokens of a tokenizer that merges nothing: every byte is one."""
 
+BEGINS_WORD = "Ġ"
+"""How the tokenizer writes a space: a token that begins with it begins a word, and no token has one inside."""
+
 _NEEDED_FOR = "turning text into tokens"
+
+
+def vocabulary_of(reading: Reading, usual: int) -> int:
+    """Most tokens of a tokenizer: what the user says, or what is usual.
+
+    Raises:
+        UsageError: fewer than `SMALLEST`.
+    """
+    size = reading.vocabulary or usual
+    if size < SMALLEST:
+        raise UsageError(
+            f"reading.vocabulary is {size}", hint=f"{SMALLEST} is the least: one token a byte, and three special ones"
+        )
+    return size
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sizewise.errors import DataError
 from sizewise.padding import pad
 from sizewise.records import Exclusion, Reading, Signature
-from sizewise.tasks.audio import BANDS, Files, Skips, Wave, filterbanks, frames, listen
+from sizewise.tasks.audio import BANDS, Files, Skips, Wave, described, filterbanks, frames, listen
 from sizewise.tasks.recordings import (
     PARTS,
     TEST_SHARE,
@@ -48,9 +48,11 @@ USES = 7
 
 @dataclass(frozen=True)
 class Utterance:
-    """Features (frames, bands), words, and the split they belong to ("" where nobody says)."""
+    """Features (frames, bands), the rate of the sound that they are of, words, and the split they belong to ("" where
+    nobody says)."""
 
     features: NDArray[Any]
+    rate: int
     words: tuple[str, ...]
     part: str = ""
 
@@ -82,7 +84,9 @@ def load(path: Path, reading: Reading) -> Task:
     steps = max(len(utterance.features) for part in parts for utterance in part)
     splits = [_split(part, {word: i for i, word in enumerate(words, 1)}, steps) for part in parts]
     signature = Signature("transcription", (steps, BANDS + 1), len(words) + 1, dynamic=True)
-    return make_task(path.resolve().stem, str(path), ("", *words), *splits, signature=signature, skipped=skipped)
+    name, rate = path.resolve().stem, parts[0][0].rate
+    labels = ("", *words)
+    return make_task(name, str(path), labels, *splits, signature=signature, skipped=skipped, files=described(rate))
 
 
 def _split(part: Sequence[Utterance], ids: Mapping[str, int], steps: int) -> Split:
@@ -109,17 +113,19 @@ def _written(files: Files, table: str, reading: Reading) -> tuple[Parts, tuple[E
             wanted[row] = (file, words, _part(line, table, row))
     if not wanted:
         raise DataError(f"{table} names no sound that is there", hint="give paths as seen from the table's folder")
-    heard, unheard = listen(files, list(dict.fromkeys(file for file, _, _ in wanted.values())), filterbanks)
+    named = list(dict.fromkeys(file for file, _, _ in wanted.values()))
+    heard, unheard = listen(files, named, lambda wave, rate: (filterbanks(wave, rate), rate))
     limit, kept = reading.steps or LONGEST, []
     for row, (file, words, part) in wanted.items():
         if file not in heard:
             continue  # counted by `listen`
-        if len(heard[file]) > limit:
+        series, rate = heard[file]
+        if len(series) > limit:
             skips.add(f"is longer than {limit:,} steps", row, file)
-        elif len(heard[file]) < STEPS_A_WORD * len(words):
+        elif len(series) < STEPS_A_WORD * len(words):
             skips.add("has more than ten words a second", row, file)
         else:
-            kept.append(Utterance(heard[file], words, part))
+            kept.append(Utterance(series, rate, words, part))
     return _parts(kept, table), (*skips.exclusions(), *unheard)
 
 
@@ -190,7 +196,7 @@ def _spoken(
         deck = [own[i] for _ in range(USES) for i in rng.permutation(len(own))]
         while deck:
             said, wave, rate = _join(deck, heard, limit, rng)
-            yield Utterance(filterbanks(wave, rate), said)
+            yield Utterance(filterbanks(wave, rate), rate, said)
 
 
 def _join(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sizewise import room
 from sizewise.errors import DataError, extra
 from sizewise.records import Reading
 from sizewise.tasks import folders
@@ -38,7 +39,7 @@ def load(folder: Path, reading: Reading) -> Task:
                 f"scans differ in channels × depth × height × width: {files.paths[0]} has {first}, {path} has {other}",
                 hint="bring all scans to one shape first, with nibabel.processing or a tool of your scanner's",
             )
-    return folders.task(files, np.stack(scans), skipped)
+    return folders.task(files, room.stacked(scans), skipped)
 
 
 def _open(path: Path) -> NDArray[np.float32]:

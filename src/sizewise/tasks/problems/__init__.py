@@ -17,6 +17,7 @@ _HOMES = {
     "language modelling": "language:LanguageModelling",
     "transcription": "transcription:Transcription",
     "translation": "translation:Translation",
+    "dictation": "dictation:Dictation",
     "detection": "detection:Detection",
 }
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from sizewise.records import Metric, Recipe
 from sizewise.tasks.problems import influence
+from sizewise.tasks.problems.losses import ELEMENTWISE
 from sizewise.tasks.problems.problem import Array, Judged, Problem
 
 if TYPE_CHECKING:
@@ -24,19 +25,20 @@ class Classification(Problem):
     """Logits (n, classes) against classes (n,). With two classes, the second one is the positive."""
 
     distils = True
+    losses_known = tuple(ELEMENTWISE)
 
     def metrics(self) -> tuple[Metric, ...]:
         return Metric("accuracy"), Metric("F1"), Metric("AUROC")
 
     def losses(self, outputs: Tensor, y: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
-        """Cross-entropy in nats, or the squared error against one-hot targets (Hui & Belkin 2020, arXiv:2006.07322)."""
+        """Cross-entropy in nats, or a loss between outputs and one-hot targets."""
         import torch.nn.functional as F
 
-        if recipe.loss == "mse":
-            one_hot = F.one_hot(y, outputs.shape[1]).to(outputs.dtype)
-            losses = F.mse_loss(outputs, one_hot, reduction="none").mean(dim=1)
-        else:
+        if recipe.loss == "cross_entropy":
             losses = F.cross_entropy(outputs, y, reduction="none", label_smoothing=recipe.label_smoothing)
+        else:
+            one_hot = F.one_hot(y, outputs.shape[1]).to(outputs.dtype)
+            losses = ELEMENTWISE[recipe.loss](outputs, one_hot)
         return losses, losses.new_ones(len(y))
 
     def same(self, a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.bool_]:
@@ -84,24 +86,25 @@ def _agreement(counts: NDArray[np.int64]) -> dict[str, float]:
         "accuracy": float(hits.sum() / counts.sum()),
         "precision": float(precision.mean()),
         "recall": float(recall.mean()),
-        "F1": _f1(counts),
+        "F1": macro_f1(counts),
     }
     return values | ({"sensitivity": float(recall[1]), "specificity": float(recall[0])} if len(counts) == 2 else {})
 
 
-def _f1(counts: NDArray[Any]) -> float:
-    hits = counts.diagonal()
-    return float((2 * hits / np.maximum(counts.sum(axis=0) + counts.sum(axis=1), 1)).mean())
+def macro_f1(counts: NDArray[Any], classes: NDArray[Any] | slice = slice(None)) -> float:
+    """Mean F1 over `classes` (default: all) of counts (classes, classes) whose rows are the truth."""
+    scores = 2 * counts.diagonal() / np.maximum(counts.sum(axis=0) + counts.sum(axis=1), 1)
+    return float(scores[classes].mean())
 
 
 def _f1_of_each(counts: NDArray[np.int64], predicted: NDArray[Any], y: NDArray[Any]) -> Array:
     """Jackknife over cells of the confusion matrix: examples in one cell have one value."""
-    n, whole = int(counts.sum()), _f1(counts)
+    n, whole = int(counts.sum()), macro_f1(counts)
     cells = np.full(counts.shape, whole)
     for cell in zip(*np.nonzero(counts), strict=True):
         fewer = counts.copy()
         fewer[cell] -= 1
-        cells[cell] = n * whole - (n - 1) * _f1(fewer)
+        cells[cell] = n * whole - (n - 1) * macro_f1(fewer)
     values = cells[y, predicted]
     return np.asarray(values - values.mean() + whole)
 

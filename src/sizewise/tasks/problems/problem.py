@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sizewise import padding
 from sizewise.errors import UsageError
 from sizewise.records import Metric, Recipe, Scores, Signature
+from sizewise.tasks.problems.augment import moved
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
@@ -67,10 +68,12 @@ class Problem(ABC):
     Attributes:
         quick: whether the loss's own outputs tell the score, so that it is known at every epoch.
         distils: whether a student can learn from a teacher's logits, one vector a sample.
+        losses_known: what `recipe.loss` may be besides "cross_entropy", which stands for the problem's own.
     """
 
     quick: ClassVar[bool] = True
     distils: ClassVar[bool] = False
+    losses_known: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,
@@ -86,6 +89,24 @@ class Problem(ABC):
     @abstractmethod
     def metrics(self) -> tuple[Metric, ...]:
         """What sizes can be chosen by; the first unless the user says otherwise."""
+
+    def check(self, recipe: Recipe) -> None:
+        """Refuse a loss that would be ignored, and augmentation that there is none of.
+
+        Raises:
+            UsageError: this problem has no such loss, or its samples cannot be changed at random.
+        """
+        if recipe.augment and self.signature.layout not in ("image", "volume"):
+            raise UsageError(
+                f"{self.signature.layout} of {self.signature.problem} cannot be augmented, only images and volumes",
+                hint="leave recipe.augment out",
+            )
+        if recipe.loss not in ("cross_entropy", *self.losses_known):
+            others = f", or give one of {', '.join(self.losses_known)}" if self.losses_known else ""
+            raise UsageError(
+                f"{self.signature.problem} has no loss {recipe.loss!r}",
+                hint=f"leave --loss out for its own{others}",
+            )
 
     @abstractmethod
     def losses(self, outputs: Tensor, y: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
@@ -111,9 +132,9 @@ class Problem(ABC):
         """A batch of standardised samples and their targets, changed at random in ways that do not matter.
 
         Raises:
-            UsageError: this problem has none.
+            MissingExtraError: kornia is not installed.
         """
-        raise UsageError(f"{self.signature.problem} has no augmentation", hint="leave recipe.augment out")
+        return moved(x, generator), y
 
     def read(self, outputs: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
         """What is kept of a batch's outputs to be judged."""
@@ -135,14 +156,18 @@ class Problem(ABC):
         steps = signature.target_steps or (1 if len(signature.input_shape) > 2 else signature.input_shape[0])
         return max(1, min(most, MOST_NUMBERS // (steps * signature.outputs)))
 
-    def answers(self, session: Session, split: Split) -> NDArray[Any]:
-        """A model's answers to a split, shape (n, ...); shorter answers are padded with 0."""
-        parts = []
-        size = self.batch(SCORE_BATCH)
+    def answers(self, session: Session, split: Split, parts: int = 1) -> NDArray[Any]:
+        """A model's answers to a split, shape (n, ...); shorter answers are padded with 0.
+
+        Args:
+            parts: so many times fewer samples at a time, where memory is short.
+        """
+        answers = []
+        size = self.batch(-(-SCORE_BATCH // parts))
         for start in range(0, len(split.x), size):
             x, y = (array[start : start + size] for array in (split.x, split.y))
-            parts.append(self.read(session(prepared(x, self.signature)), y))
-        return self.joined(parts)
+            answers.append(self.read(session(prepared(x, self.signature)), y))
+        return self.joined(answers)
 
     def joined(self, parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """The answers of several batches as those of one."""

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sizewise.records import Metric, Recipe
+from sizewise.tasks.problems.losses import NUMERIC, mse
 from sizewise.tasks.problems.problem import Judged, Problem
 
 if TYPE_CHECKING:
@@ -23,9 +24,11 @@ SAME = 1e-3
 
 
 class Regression(Problem):
-    """Numbers (n, numbers) against targets of the same shape. The loss is the squared error of standardised targets."""
+    """Numbers (n, numbers) against targets of the same shape. The loss is between standardised targets, by default
+    their squared error."""
 
     quick = False
+    losses_known = tuple(NUMERIC)
 
     def metrics(self) -> tuple[Metric, ...]:
         std = np.asarray(self.target_std or (1.0,))
@@ -36,7 +39,7 @@ class Regression(Problem):
         )
 
     def losses(self, outputs: Tensor, y: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
-        losses = ((outputs - y) ** 2).mean(dim=1)
+        losses = NUMERIC.get(recipe.loss, mse)(outputs, y)
         return losses, losses.new_ones(len(y))
 
     def same(self, a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.bool_]:

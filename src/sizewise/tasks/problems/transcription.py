@@ -6,6 +6,7 @@ which changes neither its loss nor its answer. Answers are label ids, padded wit
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,12 +25,15 @@ if TYPE_CHECKING:
 
 BLANK = 0
 
+METRICS = (Metric("word error rate", higher=False), Metric("sentence accuracy"))
+"""Of words that were heard, however they are found."""
+
 
 class Transcription(Problem):
     """Logits (n, frames, labels + 1) against label ids (n, most labels) from 1, padded with 0."""
 
     def metrics(self) -> tuple[Metric, ...]:
-        return (Metric("word error rate", higher=False), Metric("sentence accuracy"))
+        return METRICS
 
     def losses(self, outputs: Tensor, y: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
         """CTC loss in nats, per label."""
@@ -45,19 +49,26 @@ class Transcription(Problem):
         return collapse(outputs.argmax(axis=2))
 
     def judge(self, answers: NDArray[Any], split: Split) -> Judged:
-        with extra("speech", needed_for="the word error rate"):
-            import jiwer
+        return judged(spoken(answers, self.classes), spoken(split.y, self.classes))
 
-        said, meant = self._texts(answers), self._texts(split.y)
-        found = [jiwer.process_words(truth, guess) for truth, guess in zip(meant, said, strict=True)]
-        wrong = np.array([f.substitutions + f.deletions + f.insertions for f in found], float)
-        right = np.array([a == b for a, b in zip(said, meant, strict=True)], float)
-        rates = influence.ratio(wrong, lengths(split.y).astype(float))
-        values = {"word error rate": float(rates.mean()), "sentence accuracy": float(right.mean())}
-        return Judged(values, {"word error rate": rates, "sentence accuracy": right})
 
-    def _texts(self, ids: NDArray[Any]) -> list[str]:
-        return [" ".join(self.classes[i] for i in row if i != BLANK) for row in ids.astype(int)]
+def spoken(ids: NDArray[Any], classes: Sequence[str]) -> list[str]:
+    """Texts of label ids (n, labels); ids that stand for no word, such as padding, have no name among the classes."""
+    return [" ".join(classes[i] for i in row if classes[i]) for row in ids.astype(int)]
+
+
+def judged(said: Sequence[str], meant: Sequence[str]) -> Judged:
+    """Word error rate and share of right answers of texts against what they should be, none of which is empty."""
+    with extra("speech", needed_for="the word error rate"):
+        import jiwer
+
+    found = [jiwer.process_words(truth, guess) for truth, guess in zip(meant, said, strict=True)]
+    wrong = np.array([f.substitutions + f.deletions + f.insertions for f in found], float)
+    words = np.array([f.hits + f.substitutions + f.deletions for f in found], float)
+    right = np.array([a == b for a, b in zip(said, meant, strict=True)], float)
+    rates = influence.ratio(wrong, words)
+    values = {"word error rate": float(rates.mean()), "sentence accuracy": float(right.mean())}
+    return Judged(values, {"word error rate": rates, "sentence accuracy": right})
 
 
 def collapse(frames: NDArray[Any]) -> NDArray[Any]:

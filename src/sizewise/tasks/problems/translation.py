@@ -1,8 +1,4 @@
-"""A sentence from a sentence. Outputs are logits (n, target steps - 1, tokens) of each next token of the target.
-
-Targets are a first token, ids and a last one, padded with 0. In training a model is given the target's beginning
-(teacher forcing, Williams & Zipser 1989); its answers are ids without first and last token, found by beam search.
-"""
+"""A sentence from a sentence, as texts."""
 
 from __future__ import annotations
 
@@ -12,48 +8,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sizewise.errors import extra
-from sizewise.padding import lengths, trim
-from sizewise.records import Metric, Recipe
+from sizewise.records import Metric
 from sizewise.tasks.problems import influence
-from sizewise.tasks.problems.problem import Array, Judged, Problem, Session
-from sizewise.tasks.problems.tagging import token_losses
+from sizewise.tasks.problems.problem import Array, Judged
+from sizewise.tasks.problems.sequence import SequenceToSequence
 from sizewise.tasks.tokens import Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch import Tensor, nn
-
     from sizewise.tasks.task import Split
 
 
-class Translation(Problem):
-    """Logits against the ids one step ahead; answers against sentences as they are, after sacreBLEU's own tokenizer.
+class Translation(SequenceToSequence):
+    """Answers against sentences as they are, after sacreBLEU's own tokenizer.
 
     BLEU (Papineni et al. 2002) and chrF (Popović 2015) are those of sacreBLEU (Post 2018, arXiv:1804.08771) with its
     defaults, case counting, divided by 100.
     """
 
-    quick = False
-
     def metrics(self) -> tuple[Metric, ...]:
         return (Metric("BLEU"),)
-
-    def forward(self, module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        outputs: Tensor = module(x, trim(y)[:, :-1])
-        return outputs
-
-    def losses(self, outputs: Tensor, y: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
-        return token_losses(outputs, y[:, 1:], recipe)
-
-    def answers(self, session: Session, split: Split) -> NDArray[Any]:
-        """Ids (n, target steps). Sentences of one length are translated together, since padding costs time."""
-        order = np.argsort(lengths(split.x), kind="stable")
-        return super().answers(session, split.take(order))[np.argsort(order)]
-
-    def read(self, outputs: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
-        """Ids padded to one length for all batches and models."""
-        return np.pad(outputs, [(0, 0), (0, self.signature.target_steps - outputs.shape[1])])
 
     def judge(self, answers: NDArray[Any], split: Split) -> Judged:
         with extra("text", needed_for="BLEU and chrF"):

@@ -1,0 +1,84 @@
+"""Chains of methods: the trials that they are made of, step by step, and what a run has behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from sizewise import recipe as recipes
+from sizewise.compress.factorize import factorize
+from sizewise.compress.prune import prune
+from sizewise.compress.start import trained
+from sizewise.compress.trials import FINE_TUNING_RATE, shortened
+from sizewise.config import Study
+from sizewise.errors import SizewiseError
+from sizewise.methods import DONE, Chain, Distil, Factorize, Prune, Quantize, Training, label
+from sizewise.records import Origin, Run, Trial
+from sizewise.store import Store
+from sizewise.tasks import Task
+
+
+def of(run: Run, store: Store) -> Chain:
+    """What was done to make a run's weights, from a trained model on, first method first."""
+    origin = run.trial.origin
+    if origin is None:
+        return ()
+    fresh = isinstance(origin.method, Distil) and origin.method.start == "random"
+    return (*(() if fresh else of(store.run(origin.parent), store)), origin.method)
+
+
+def name(chain: Chain) -> str:
+    """What was done, as part of a file's name: the weights' part of a chain."""
+    return "-".join(map(label, chain)) or DONE["trained"]
+
+
+def groups(runs: Sequence[Run], store: Store) -> dict[tuple[str, int], list[Run]]:
+    """Runs of the same chain and width, by both; those that were trained from scratch are left out."""
+    found: dict[tuple[str, int], list[Run]] = {}
+    for run in runs:
+        if run.trial.origin is not None:
+            found.setdefault((name(of(run, store)), run.trial.width), []).append(run)
+    return found
+
+
+def steps(chain: Chain) -> tuple[Training, ...]:
+    """The methods of a chain that make weights."""
+    return tuple(method for method in chain if not isinstance(method, Quantize))
+
+
+def quantization(chain: Chain) -> Quantize | None:
+    """How a chain quantizes in the end, if it does."""
+    return chain[-1] if chain and isinstance(chain[-1], Quantize) else None
+
+
+def step(study: Study, parent: Run, method: Training, teachers: Sequence[str]) -> Trial:
+    """The trial that does one method to a run and lets it recover at a part of the rate that trained it.
+
+    Args:
+        teachers: keys of the runs that teach, where the method is distillation.
+    """
+    recipe = recipes.at_width(shortened(study), parent.trial.width)
+    recipe = replace(recipe, lr=recipe.lr * FINE_TUNING_RATE)
+    if isinstance(method, Distil):
+        method = replace(method, start="parent", teachers=tuple(teachers))
+    return replace(parent.trial, recipe=recipe, origin=Origin(method, parent.trial.key), start=None)
+
+
+def cannot(method: Training, parent: Run, task: Task, store: Store) -> str:
+    """Why a method cannot be done to a run, in one sentence; empty if it can. Nothing is trained for it."""
+    signature = task.signature
+    try:
+        match method:
+            case Distil() if not task.problem.distils:
+                return f"{signature.problem} has no single vector of logits a sample"
+            case Prune():
+                module = trained(parent.trial, store, signature)
+                # Which units go makes no difference to whether they can.
+                prune(module, method, signature, {n: torch.rand(p.shape) for n, p in module.named_parameters()})
+            case Factorize():
+                factorize(trained(parent.trial, store, signature), method, signature)
+    except SizewiseError as error:
+        return error.message
+    return ""
