@@ -1,0 +1,259 @@
+"""Our frontier against each tool used alone, as its documentation recommends: the same trained parent, data and target.
+
+    python benchmarks/compress.py runs/digits                compress for 5 minutes, then measure everything in one pass
+    python benchmarks/compress.py runs/digits --time 15m     for longer
+    python benchmarks/compress.py runs/digits --table        print what was measured
+
+The study must have been chosen (`sizewise run`, or `train` and `choose`). A tool's candidates lie in the study's folder
+beside ours and are measured with them, each in alternation with the chosen model in PyTorch. The hypervolume is that of
+(validation score lost, latency, bytes) below the corner of 5 points lost at the chosen model's latency and bytes, as a
+share of that box: 0 is no gain at all, 1 is everything for nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import redirect_stdout
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch_pruning as tp
+from numpy.typing import NDArray
+from torch import nn
+
+from sizewise import families, measure
+from sizewise.cli.values import duration
+from sizewise.compress.candidates import calibration_samples, config_of, deployable
+from sizewise.compress.quantize import CALIBRATION_SAMPLES
+from sizewise.compress.start import trained
+from sizewise.compress.trials import FINE_TUNING_RATE, shortened
+from sizewise.families import Form
+from sizewise.loop import Data, Start, train_one
+from sizewise.methods import Prune, Quantize, said
+from sizewise.records import Candidate, Choice, Compression, Measurement, Run, RuntimeName
+from sizewise.runtimes import onnxruntime, openvino
+from sizewise.store import write_json
+from sizewise.study import Workspace
+
+OURS = "sizewise"
+CORNER = 0.05
+"""Score lost at which nothing is gained any more."""
+
+LOSABLE = 0.005
+RECORD = "benchmark-compress.json"
+
+
+# -- The tools, alone -------------------------------------------------------------------------------------------------
+
+
+def onnxruntime_static(graph: Path, target: Path, samples: NDArray[Any]) -> None:
+    """Preprocessing, then static quantization with the settings of the documentation's example."""
+    from onnxruntime.quantization import CalibrationDataReader, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.batches = iter(np.array_split(samples, max(1, len(samples) // 64)))
+
+        def get_next(self) -> dict[str, NDArray[Any]] | None:
+            batch = next(self.batches, None)
+            return None if batch is None else {name: batch}
+
+    import onnx
+
+    name = onnx.load(str(graph)).graph.input[0].name
+    prepared = target.with_suffix(".prepared")
+    quant_pre_process(str(graph), str(prepared), skip_symbolic_shape=True)
+    quantize_static(str(prepared), str(target), Reader())
+    prepared.unlink()
+
+
+def nncf_post_training(graph: Path, target: Path, samples: NDArray[Any]) -> None:
+    """`nncf.quantize` with nothing but the samples."""
+    import nncf
+
+    model = openvino.read(graph)
+    openvino.save(nncf.quantize(model, nncf.Dataset(samples, lambda sample: sample[None])), target)
+
+
+def nncf_accuracy_control(space: Workspace) -> Callable[[Path, Path, NDArray[Any]], None]:
+    """Post-training quantization that gives layers back until no more than half a point is lost on validation."""
+
+    def quantize(graph: Path, target: Path, samples: NDArray[Any]) -> None:
+        import nncf
+
+        task = space.task
+        pairs = list(zip(measure.inputs(task.validation, len(task.validation), task.signature), task.validation.y))  # noqa: B905
+
+        def score(model: Any, data: Iterable[Any]) -> tuple[float, None]:
+            hits = [int(np.argmax(model(x[None])[model.output(0)])) == y for x, y in data]
+            return float(np.mean(hits)), None
+
+        found = nncf.quantize_with_accuracy_control(
+            openvino.read(graph),
+            calibration_dataset=nncf.Dataset(samples, lambda sample: sample[None]),
+            validation_dataset=nncf.Dataset(pairs),
+            validation_fn=score,
+            max_drop=LOSABLE,
+        )
+        openvino.save(found, target)
+
+    return quantize
+
+
+def torch_pruning(space: Workspace, parent: Run, ratio: float) -> Run:
+    """Group magnitude pruning of all layers but the last by one ratio of channels, then the fine-tuning ours gets."""
+    task = space.task
+    module = trained(parent.trial, space.store, task.signature)
+    last = [layer for layer in module.modules() if isinstance(layer, nn.Linear)][-1]
+    pruner = tp.pruner.BasePruner(
+        module,
+        families.example(task.signature, 2),
+        importance=tp.importance.GroupMagnitudeImportance(p=2),
+        pruning_ratio=ratio,
+        ignored_layers=[last],
+    )
+    pruner.step()
+    with torch.device("meta"):
+        original = families.load(parent.trial.family, task.signature).build(parent.trial.width)
+    recipe = replace(shortened(space.study), lr=parent.trial.recipe.lr * FINE_TUNING_RATE)
+    trial = replace(parent.trial, task=f"{task.name}, Torch-Pruning alone at {ratio}", recipe=recipe)
+    known = space.store.find_run(trial)
+    start = Start(module.state_dict(), form=Form.of(module, original))
+    return known or train_one(trial, Data.of(task), space.store, start)
+
+
+# -- Candidates -------------------------------------------------------------------------------------------------------
+
+
+def alone(space: Workspace, parent: Run) -> dict[str, list[Candidate]]:
+    """What each tool makes of the chosen model; one that fails is said and left out."""
+    samples = calibration_samples(space.task, CALIBRATION_SAMPLES)
+    tools: dict[str, tuple[RuntimeName, Callable[[Path, Path, NDArray[Any]], None]]] = {
+        "ONNX Runtime static": ("onnxruntime", onnxruntime_static),
+        "NNCF": ("openvino", nncf_post_training),
+        "NNCF accuracy control": ("openvino", nncf_accuracy_control(space)),
+    }
+    found: dict[str, list[Candidate]] = {}
+    for tool, (runtime, quantize) in tools.items():
+        candidate = _candidate(tool, parent, runtime, "int8")
+        try:
+            _write(space, candidate, parent, lambda graph, target, do=quantize: do(graph, target, samples))  # type: ignore[misc]
+            found[tool] = [candidate]
+        except Exception as error:  # whatever another tool fails with
+            print(f"note: {tool}: {str(error).splitlines()[0]}", file=sys.stderr)
+    pruned = [torch_pruning(space, parent, ratio) for ratio in (0.3, 0.5, 0.7)]
+    found["Torch-Pruning"] = []
+    for number, run in enumerate(pruned):
+        candidate = _candidate(f"Torch-Pruning {number}", run, "onnxruntime", "fp32")
+        _write(space, candidate, run, lambda graph, target: shutil.copyfile(graph, target) and None)
+        found["Torch-Pruning"].append(candidate)
+    return found
+
+
+def _candidate(tool: str, run: Run, runtime: RuntimeName, precision: Any) -> Candidate:
+    chain = (Quantize(),) if precision == "int8" else (Prune(0.5),)
+    name = f"alone-{tool.lower().replace(' ', '-')}"
+    return Candidate(name, run.trial.key, chain, run.trial.width, run.params, runtime, precision, run.seconds)
+
+
+def _write(space: Workspace, candidate: Candidate, run: Run, convert: Callable[[Path, Path], None]) -> None:
+    folder, task = space.store / "candidates" / candidate.name, space.task
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    onnxruntime.export(deployable(run, task, space.store), task.signature, folder)
+    graph = (folder / "model.onnx").rename(folder / "source.onnx")
+    with redirect_stdout(io.StringIO()):
+        convert(graph, folder / ("model.onnx" if candidate.runtime == "onnxruntime" else "model.xml"))
+    graph.unlink()
+    config_of(candidate, run, task).write(folder)
+
+
+# -- What is compared -------------------------------------------------------------------------------------------------
+
+
+def gains(measurements: Sequence[Measurement], parent: Measurement) -> NDArray[np.float64]:
+    """Rows of (score lost, latency, bytes), as shares of the corner of the box; those outside gain nothing."""
+    rows = [
+        (
+            max(m.validation_drop.value, 0.0) / CORNER,
+            1 / m.speedup.value,
+            m.size_bytes / parent.size_bytes,
+        )
+        for m in measurements
+    ]
+    table = np.array(rows).reshape(-1, 3)
+    return table[(table < 1).all(axis=1)]
+
+
+def hypervolume(points: NDArray[np.float64]) -> float:
+    """Share of the unit cube that some point is below or equal to in every coordinate, exactly."""
+    edges = [np.unique([*points[:, axis], 1.0]) for axis in range(3)]
+    corners = np.stack(np.meshgrid(*(edge[:-1] for edge in edges), indexing="ij"), -1)
+    sizes = np.einsum("i,j,k->ijk", *(np.diff(edge) for edge in edges))
+    covered = (points[:, None, None, None] <= corners + 1e-12).all(-1).any(0)
+    return float(sizes[covered].sum())
+
+
+def table(measurements: dict[str, list[Measurement]], parent: Measurement) -> str:
+    """One row a tool: hypervolume, and its fastest candidate that loses at most half a point on validation."""
+    lines = [
+        "| tool | candidates | hypervolume | best at ≤ 0.5 points lost | lost | speed-up at batch 1 | kB |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for tool, made in measurements.items():
+        volume = hypervolume(gains(made, parent))
+        kept = [m for m in made if m.validation_drop.value <= LOSABLE]
+        best = max(kept, key=lambda m: m.speedup.value, default=None)
+        what = (
+            f"{said(best.candidate.chain)}, {best.candidate.runtime} | {100 * best.validation_drop.value:.2f} | "
+            f"{best.speedup.value:.2f} [{best.speedup.low:.2f}, {best.speedup.high:.2f}] | {best.size_bytes / 1e3:.1f}"
+            if best
+            else "none | | |"
+        )
+        lines.append(f"| {tool} | {len(made)} | {volume:.3f} | {what} |")
+    return "\n".join(lines)
+
+
+def run(folder: Path, seconds: float) -> None:
+    space = Workspace.open(folder)
+    space.study = replace(space.study, compress=replace(space.study.compress, time_seconds=seconds))
+    with space.store.lock():
+        parent = space.store.run(space.store.load("choice.json", Choice).run)
+        made = space.compress()
+        tools = alone(space, parent)
+        every = [*made.candidates, *(c for group in tools.values() for c in group)]
+        found = measure.measure(every, made.candidates[0], space.task, space.store, space.study.target)
+        by_name = {m.candidate.name: m for m in found}
+        groups = {OURS: [by_name[c.name] for c in made.candidates]}
+        groups |= {tool: [by_name[c.name] for c in group] for tool, group in tools.items()}
+        write_json(space.store / RECORD, groups)
+
+
+def show(folder: Path) -> None:
+    space = Workspace.open(folder)
+    groups = space.store.load(RECORD, dict[str, list[Measurement]])
+    parent = space.store.load("compression.json", Compression).parent
+    print(table(groups, next(m for m in groups[OURS] if m.candidate.name == parent)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", type=Path)
+    parser.add_argument("--time", type=duration, default=300.0)
+    parser.add_argument("--table", action="store_true")
+    options = parser.parse_args()
+    if not options.table:
+        run(options.study, options.time)
+    show(options.study)
+
+
+if __name__ == "__main__":
+    main()
