@@ -65,8 +65,11 @@ def train_one(
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out; PyTorch says so on the CPU in the words of a RuntimeError only."""
-    words = ("can't allocate memory", "not enough memory", "out of memory")
+    """Whether memory ran out; PyTorch says so on the CPU in the words of a RuntimeError only.
+
+    oneDNN, which computes its convolutions, names no reason: what it cannot set up has mostly found no room.
+    """
+    words = ("can't allocate memory", "not enough memory", "out of memory", "could not create a primitive")
     return isinstance(error, MemoryError) or any(said in str(error).lower() for said in words)
 
 
