@@ -42,6 +42,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from environments import ENVIRONMENTS, environment
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize, nnls
 
@@ -51,7 +52,6 @@ Method = Literal["BFGS", "L-BFGS-B"]
 
 HERE = Path(__file__).resolve().parent
 DATA_FOLDERS = (HERE.parent / "data" / "scaling", HERE.parent.parent / "shared" / "data" / "scaling")
-ENVIRONMENTS = HERE / ".venvs"
 REQUIREMENTS = {
     "laws": ("autograd==1.9.1", "numpy==2.4.6", "scipy==1.17.1"),
     "chinchilla": (
@@ -83,28 +83,6 @@ NEWTON_STEPS, NEWTON_RATE = 100, 0.1
 STILL = 1e-10
 FLAT = 1e-5
 LEVELS = 10_000
-
-
-# ---- environments ---------------------------------------------------------------------------------------------------
-
-
-def environment(name: str) -> Path:
-    """The Python of a peer's own environment, made with its pinned versions when it is missing or outdated."""
-    home = ENVIRONMENTS / name
-    python, stamp = home / "bin" / "python", home / "requirements.txt"
-    wanted = "\n".join(REQUIREMENTS[name]) + "\n"
-    if not (stamp.exists() and stamp.read_text() == wanted):
-        _quietly(sys.executable, "-m", "venv", "--clear", str(home))
-        _quietly(str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *REQUIREMENTS[name])
-        stamp.write_text(wanted)
-    return python
-
-
-def _quietly(*command: str) -> None:
-    """Run a command; when it fails, raise with the end of what it said."""
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command[1:4])} failed: {(done.stderr or done.stdout).strip()[-500:]}")
 
 
 def _one_core() -> dict[str, str]:
@@ -266,7 +244,11 @@ def chinchilla_package_fit(
     runs = {"N": params.tolist(), "D": tokens.tolist(), "loss": loss.tolist()}
     question = json.dumps({"runs": runs, "objective": objective, "points": points})
     try:
-        command = [str(environment("chinchilla")), str(Path(__file__).resolve()), PACKAGE_WORKER]
+        command = [
+            str(environment("chinchilla", REQUIREMENTS["chinchilla"])),
+            str(Path(__file__).resolve()),
+            PACKAGE_WORKER,
+        ]
         done = subprocess.run(
             command, input=question, capture_output=True, text=True, timeout=timeout, env=_one_core(), check=True
         )
@@ -628,7 +610,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     options = _options(arguments)
     if Path(sys.prefix).resolve() != (ENVIRONMENTS / "laws").resolve():
-        command = [str(environment("laws")), str(Path(__file__).resolve()), *arguments]
+        command = [str(environment("laws", REQUIREMENTS["laws"])), str(Path(__file__).resolve()), *arguments]
         return subprocess.run(command, env=_one_core()).returncode
     answer = _plain(options.run(options))
     if options.out:

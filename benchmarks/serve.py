@@ -1,13 +1,15 @@
-"""A server with and without batching, and what a user would write instead, on one model and one machine.
+"""Our server beside LitServe, MLServer and a bare handler, on one model and one machine.
 
     python benchmarks/serve.py --out serve.json
+    python benchmarks/serve.py --models small --soak 300    five minutes at the limit: statuses, p99 and memory
 
 Servers run in processes of their own, and so do the clients, which ask one after another over connections that they
-keep. All servers get the same bytes of ONNX and answer one image a request with its logits; they take turns, round by
-round, so that what else the machine does meets all of them. Figures are medians over rounds, with the range of rounds.
+keep. All servers get the same bytes of ONNX and answer with logits, one image a request unless said; they take turns,
+round by round, so that what else the machine does meets all of them. Figures are medians over rounds, with the range.
 
-The baseline is Starlette on uvicorn with httptools and uvloop, as ours: a handler that reads the body's bytes, asks
-ONNX Runtime in a thread and returns bytes. It checks nothing, so it is about the least that HTTP in Python costs.
+The peers are in `serve_peers.py`, with and without batching; their requests are JSON, as ours are where it says so.
+The bare handler is Starlette on uvicorn with httptools and uvloop, as ours: it reads the body's bytes, asks ONNX
+Runtime in a thread and returns bytes. It checks nothing, so it is about the least that HTTP in Python costs.
 """
 
 from __future__ import annotations
@@ -22,13 +24,21 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import psutil
+from environments import environment
+from numpy.typing import NDArray
+from serve_peers import REQUIREMENTS
 
+HERE = Path(__file__).resolve().parent
+PATH = "/v2/models/digits/infer"
 WIDTHS = {"small": 8, "reference": 32}
 """Of the MNIST CNN: 43,706 and 693,962 parameters."""
 
@@ -53,27 +63,6 @@ app = Starlette(routes=[Route("/infer", infer, methods=["POST"])])
 uvicorn.run(app, port=int(sys.argv[2]), log_level="warning", access_log=False, http="httptools", loop="uvloop")
 """
 
-PLAIN_JSON = """
-import sys
-import anyio, numpy as np, onnxruntime, uvicorn
-from starlette.applications import Starlette
-from starlette.responses import JSONResponse
-from starlette.routing import Route
-
-options = onnxruntime.SessionOptions()
-options.intra_op_num_threads = 1
-session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
-name = session.get_inputs()[0].name
-
-async def infer(request):
-    x = np.array((await request.json())["data"], np.float32).reshape(-1, 1, 28, 28)
-    logits = await anyio.to_thread.run_sync(lambda: session.run(None, {name: x})[0])
-    return JSONResponse({"logits": logits.tolist()})
-
-app = Starlette(routes=[Route("/infer", infer, methods=["POST"])])
-uvicorn.run(app, port=int(sys.argv[2]), log_level="warning", access_log=False, http="httptools", loop="uvloop")
-"""
-
 
 @dataclass(frozen=True)
 class Contender:
@@ -84,11 +73,18 @@ class Contender:
     path: str
     body: bytes
     headers: str = ""
+    images: int = 1
+
+    @property
+    def request(self) -> bytes:
+        """What is sent, head and body."""
+        head = f"POST {self.path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{self.headers}"
+        return f"{head}Content-Length: {len(self.body)}\r\n\r\n".encode() + self.body
 
 
 @dataclass(frozen=True)
 class Round:
-    """What the clients of one server saw, requests a second and milliseconds, and its CPU time for a request."""
+    """What the clients of one server saw, images a second and milliseconds, and its CPU time for an image."""
 
     server: str
     model: str
@@ -119,28 +115,49 @@ def folder(root: Path, width: int) -> Path:
 
 
 def contenders(model: Path, names: Sequence[str]) -> list[Contender]:
-    """All servers of one model folder."""
-    pixels = np.random.default_rng(0).integers(0, 256, (1, 1, 28, 28)).astype(np.float32)
-    image = {"name": "image", "shape": [1, 1, 28, 28], "datatype": "FP32"}
-    binary = {"name": "logits", "parameters": {"binary_data": True}}
-    head = {"inputs": [image | {"parameters": {"binary_data_size": pixels.nbytes}}], "outputs": [binary]}
-    header = json.dumps(head).encode()
-    length = f"Inference-Header-Content-Length: {len(header)}\r\n"
-    ours = (sys.executable, "-m", "sizewise.cli", "serve", str(model), "--port", "PORT")
-    path, body = "/v2/models/digits/infer", header + pixels.tobytes()
-    as_json = json.dumps({"inputs": [image | {"data": pixels.ravel().tolist()}], "outputs": [{"name": "logits"}]})
-    onnx = str(model / "model.onnx")
+    """All servers of one model folder, or those whose names begin with one of `names`."""
+    onnx, ours = (
+        str(model / "model.onnx"),
+        (sys.executable, "-m", "sizewise.cli", "serve", str(model), "--port", "PORT"),
+    )
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 1, 28, 28)).astype(np.float32)
+    one, many = _binary(pixels[:1]), _binary(pixels)
+    v2 = json.dumps({"inputs": [_image(1) | {"data": pixels[0].ravel().tolist()}], "outputs": [{"name": "logits"}]})
     plain = (sys.executable, "-c", PLAIN, onnx, "PORT")
-    plain_json = (sys.executable, "-c", PLAIN_JSON, onnx, "PORT")
     everyone = [
-        Contender("batching", ours, path, body, length),
-        Contender("no batching", (*ours, "--max-batch", "1"), path, body, length),
-        Contender("batching, waits 2 ms", (*ours, "--max-delay", "2"), path, body, length),
-        Contender("batching, JSON", ours, path, as_json.encode()),
-        Contender("Starlette, bytes", plain, "/infer", pixels.tobytes()),
-        Contender("Starlette, JSON", plain_json, "/infer", json.dumps({"data": pixels.ravel().tolist()}).encode()),
+        Contender("ours", ours, PATH, *one),
+        Contender("ours, waits 2 ms", (*ours, "--max-delay", "2"), PATH, *one),
+        Contender("ours, no batching", (*ours, "--max-batch", "1"), PATH, *one),
+        Contender("ours, JSON", ours, PATH, v2.encode()),
+        Contender("ours, JSON, waits 2 ms", (*ours, "--max-delay", "2"), PATH, v2.encode()),
+        Contender("ours, 64 images a request", ours, PATH, *many, images=64),
+        Contender("Starlette", plain, "/infer", pixels[:1].tobytes()),
     ]
-    return [contender for contender in everyone if not names or contender.name in names]
+    data = json.dumps({"data": pixels[0].ravel().tolist()}).encode()
+    for batch in (1, 64):
+        batching = "batching" if batch > 1 else "no batching"
+        everyone.append(Contender(f"LitServe, {batching}", _peer("litserve", onnx, batch, 1), "/predict", data))
+        everyone += [
+            Contender(f"MLServer, {batching}, {where}", _peer("mlserver", onnx, batch, workers), PATH, v2.encode())
+            for workers, where in enumerate(("in the server", "one worker"))
+        ]
+    return [one for one in everyone if not names or one.name.startswith(tuple(names))]
+
+
+def _image(images: int) -> dict[str, Any]:
+    return {"name": "image", "shape": [images, 1, 28, 28], "datatype": "FP32"}
+
+
+def _binary(pixels: NDArray[np.float32]) -> tuple[bytes, str]:
+    """A request's body and header, in the protocol's binary tensors."""
+    size, binary = {"binary_data_size": pixels.nbytes}, {"name": "logits", "parameters": {"binary_data": True}}
+    header = json.dumps({"inputs": [_image(len(pixels)) | {"parameters": size}], "outputs": [binary]}).encode()
+    return header + pixels.tobytes(), f"Inference-Header-Content-Length: {len(header)}\r\n"
+
+
+def _peer(name: str, onnx: str, batch: int, workers: int) -> tuple[str, ...]:
+    python = environment(name, REQUIREMENTS[name])
+    return (str(python), str(HERE / "serve_peers.py"), name, onnx, "PORT", str(batch), str(workers))
 
 
 @contextmanager
@@ -149,29 +166,42 @@ def running(contender: Contender) -> Iterator[tuple[int, int]]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [str(port) if word == "PORT" else word for word in contender.command]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        wait(process, port)
+        wait(process, port, contender.request)
         yield port, process.pid
     finally:
         process.terminate()
         process.wait(20)
 
 
-def wait(process: subprocess.Popen[bytes], port: int) -> None:
+def wait(process: subprocess.Popen[bytes], port: int, request: bytes) -> None:
+    """Until a server has answered its request as it should."""
     for _ in range(1200):
         if process.poll() is not None:
             raise SystemExit(f"a server ended with code {process.returncode}")
         try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
+            with socket.create_connection(("127.0.0.1", port), 1) as connection:
+                connection.settimeout(10)
+                connection.sendall(request)
+                if connection.recv(12) == b"HTTP/1.1 200":
+                    return
         except OSError:
-            time.sleep(0.05)
-        else:
-            return
+            pass
+        time.sleep(0.05)
     raise SystemExit("a server did not start")
 
 
-async def client(port: int, request: bytes, end: float, latencies: list[float], failed: list[int]) -> None:
+@dataclass
+class Seen:
+    """What clients saw: seconds that each answer took, how many had which status, and seconds in all."""
+
+    latencies: list[float]
+    statuses: Counter[int]
+    seconds: float = 0.0
+
+
+async def client(port: int, request: bytes, end: float, seen: Seen) -> None:
     """Ask again and again on one connection. Of an answer only the length is read: that costs the client little."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     while (began := time.perf_counter()) < end:
@@ -179,16 +209,16 @@ async def client(port: int, request: bytes, end: float, latencies: list[float], 
         head = await reader.readuntil(b"\r\n\r\n")
         length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
         await reader.readexactly(length)
-        latencies.append(time.perf_counter() - began)
-        failed[0] += not head.startswith(b"HTTP/1.1 200")
+        seen.latencies.append(time.perf_counter() - began)
+        seen.statuses[int(head[9:12])] += 1
     writer.close()
 
 
-async def clients(port: int, request: bytes, connections: int, seconds: float) -> tuple[list[float], int, float]:
-    latencies: list[float] = []
-    failed, began = [0], time.perf_counter()
-    await asyncio.gather(*(client(port, request, began + seconds, latencies, failed) for _ in range(connections)))
-    return latencies, failed[0], time.perf_counter() - began
+async def clients(port: int, request: bytes, connections: int, seconds: float) -> Seen:
+    seen, began = Seen([], Counter()), time.perf_counter()
+    await asyncio.gather(*(client(port, request, began + seconds, seen) for _ in range(connections)))
+    seen.seconds = time.perf_counter() - began
+    return seen
 
 
 def load() -> None:
@@ -196,28 +226,53 @@ def load() -> None:
     import uvloop
 
     port, connections, seconds = int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
-    request = sys.stdin.buffer.read()
-    latencies, failed, took = uvloop.run(clients(port, request, connections, seconds))
-    p50, p99 = (1000 * float(np.percentile(latencies, q)) for q in (50, 99))
-    print(json.dumps([len(latencies) / took, p50, p99, failed, len(latencies)]))
+    seen = uvloop.run(clients(port, sys.stdin.buffer.read(), connections, seconds))
+    p50, p99 = (1000 * float(np.percentile(seen.latencies, q)) for q in (50, 99))
+    print(json.dumps([len(seen.latencies) / seen.seconds, p50, p99, seen.statuses]))
+
+
+def loaded(port: int, connections: int, seconds: float) -> list[str]:
+    """The command of the clients' process."""
+    return [sys.executable, __file__, "load", str(port), str(connections), str(seconds)]
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time that a process has used, in user and kernel mode (proc(5), fields 14 and 15 of stat)."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """CPU time that a process and those that it started have used, in user and kernel mode."""
+    own = psutil.Process(pid)
+    return sum(sum(process.cpu_times()[:2]) for process in (own, *own.children(recursive=True)))
 
 
 def measure(contender: Contender, model: str, where: tuple[int, int], connections: int, seconds: float) -> Round:
     port, pid = where
-    head = f"POST {contender.path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(contender.body)}\r\n{contender.headers}"
-    request = head.encode() + b"\r\n" + contender.body
-    command = [sys.executable, __file__, "load", str(port), str(connections), str(seconds)]
     before = cpu_seconds(pid)
-    done = subprocess.run(command, input=request, capture_output=True, check=True)
-    throughput, p50, p99, failed, answered = json.loads(done.stdout)
-    spent = 1e6 * (cpu_seconds(pid) - before) / max(answered, 1)
-    return Round(contender.name, model, connections, throughput, p50, p99, failed, spent)
+    done = subprocess.run(loaded(port, connections, seconds), input=contender.request, capture_output=True, check=True)
+    throughput, p50, p99, statuses = json.loads(done.stdout)
+    images, answered = contender.images, sum(statuses.values())
+    spent = 1e6 * (cpu_seconds(pid) - before) / max(answered * images, 1)
+    failed = answered - statuses.get("200", 0)
+    return Round(contender.name, model, connections, throughput * images, p50, p99, failed, spent)
+
+
+def soak(model: Path, seconds: float, connections: int = 128, queue: int = 32) -> dict[str, Any]:
+    """What more clients see than the queue takes, for minutes, and what memory the server holds meanwhile.
+
+    Returns:
+        Requests a second, p50 and p99 in milliseconds, answers by status, and megabytes every twentieth of the time.
+    """
+    (ours,) = contenders(model, ["ours, no batching"])
+    limited = replace(ours, command=(*ours.command, "--queue", str(queue)))
+    with running(limited) as (port, pid):
+        asked = subprocess.Popen(loaded(port, connections, seconds), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert asked.stdin
+        assert asked.stdout
+        asked.stdin.write(limited.request)
+        asked.stdin.close()
+        held = []
+        while asked.poll() is None:
+            held.append(psutil.Process(pid).memory_info().rss / 1e6)
+            time.sleep(seconds / 20)
+        throughput, p50, p99, statuses = json.loads(asked.stdout.read())
+    return {"requests/s": throughput, "p50 ms": p50, "p99 ms": p99, "statuses": statuses, "MB": held}
 
 
 def in_process(model: Path, batch: int, seconds: float) -> float:
@@ -235,17 +290,18 @@ def in_process(model: Path, batch: int, seconds: float) -> float:
 
 
 def table(rounds: Sequence[Round], model: str) -> str:
-    """Markdown, one row a server and number of connections; ratios are to the baseline's in the same round."""
-    lines = ["| connections | server | requests/s | of the baseline's | p50 ms | p99 ms | CPU µs |", "|---" * 7 + "|"]
+    """Markdown, one row a server and number of connections; ratios are to the bare handler's in the same round."""
+    lines = ["| connections | server | images/s | of the bare handler's | p50 ms | p99 ms | CPU µs an image | failed |"]
+    lines.append("|---" * 8 + "|")
     for connections in sorted({r.connections for r in rounds}):
         group = [r for r in rounds if r.model == model and r.connections == connections]
-        base = [r.throughput for r in group if r.server == "Starlette, bytes"]
+        base = [r.throughput for r in group if r.server == "Starlette"]
         for server in dict.fromkeys(r.server for r in group):
             own = [r for r in group if r.server == server]
             ratios = [r.throughput / b for r, b in zip(own, base, strict=False)]
             cells = [f"{statistics.median(r.throughput for r in own):,.0f}", span(ratios) if ratios else ""]
             cells += [span([r.p50_ms for r in own]), span([r.p99_ms for r in own])]
-            cells.append(f"{statistics.median(r.cpu_us for r in own):.0f}")
+            cells += [f"{statistics.median(r.cpu_us for r in own):.0f}", str(sum(r.failed for r in own))]
             lines.append(f"| {connections} | {server} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -262,12 +318,16 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="of one server in one round")
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--models", nargs="+", default=list(WIDTHS), choices=list(WIDTHS))
-    parser.add_argument("--servers", nargs="+", default=[], help="only these")
+    parser.add_argument("--soak", type=float, metavar="SECONDS", help="ours alone, with more clients than it takes")
+    parser.add_argument("--servers", nargs="+", default=[], help="only these, by how their names begin")
     options = parser.parse_args()
     rounds: list[Round] = []
     with tempfile.TemporaryDirectory() as place:
         for model in options.models:
             exported = folder(Path(place) / model, WIDTHS[model])
+            if options.soak:
+                print(json.dumps({"model": model} | soak(exported, options.soak)), flush=True)
+                continue
             alone = {batch: in_process(exported, batch, 2.0) for batch in (1, 8, 64)}
             print(f"{model}: in the process, images/s by batch:", {b: round(v) for b, v in alone.items()}, flush=True)
             with ExitStack() as stack:

@@ -1,7 +1,7 @@
 """How fast a ladder of sizes is trained: ours beside what users have today, on the same data, in one run.
 
     python benchmarks/train.py mnist               the MNIST CNN at eight sizes, against all peers
-    python benchmarks/train.py mnist --quick       a fifth of the images, four epochs: minutes on two cores
+    python benchmarks/train.py mnist --quick       a tenth of the images, three epochs: minutes on two cores
     python benchmarks/train.py lstm                the LSTM on Shakespeare's lines, against plain PyTorch
     python benchmarks/train.py transformer         the small Transformer on the same
     python benchmarks/train.py mnist --growth      ours alone: ten times the trials, their time and memory
@@ -32,8 +32,9 @@ from statistics import mean, median
 
 import numpy as np
 import torch
+from environments import environment
 from torch.utils.data import DataLoader, TensorDataset
-from train_peers import PEERS, environment
+from train_peers import PEERS, REQUIREMENTS
 
 from sizewise import families, tasks
 from sizewise.families.count import training_flops
@@ -166,7 +167,7 @@ def peer(
     else:
         spec = {"peer": name, "arrays": str(folder / "arrays.npz"), "widths": bench.widths, "epochs": bench.epochs}
         (folder / "spec.json").write_text(json.dumps(spec | {"batch": bench.ladder.batch, "lr": bench.recipe.lr}))
-        command = [str(environment(name)), str(HERE / "train_peers.py"), str(folder / "spec.json")]
+        command = [str(environment(name, REQUIREMENTS[name])), str(HERE / "train_peers.py"), str(folder / "spec.json")]
     clean = {k: v for k, v in os.environ.items() if k not in ("OMP_NUM_THREADS", "PYTHONPATH")}
     if name == "plain":
         clean["PYTHONPATH"] = os.environ.get("PYTHONPATH", "")
@@ -254,7 +255,7 @@ def made(options: argparse.Namespace) -> Bench:
     ladder = LADDERS[options.ladder]
     place = options.data / ladder.data
     task = tasks.load(ladder.name, place, ladder.reading)
-    fraction, epochs, seeds = (0.2, 4, 2) if options.quick else (options.fraction, options.epochs, options.seeds)
+    fraction, epochs, seeds = (0.1, 3, 5) if options.quick else (options.fraction, options.epochs, options.seeds)
     return Bench(ladder, place, task, Data.of(task).subset(fraction), fraction, epochs, seeds)
 
 
@@ -262,7 +263,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("ladder", choices=LADDERS)
     parser.add_argument("--data", type=Path, default=SHARED, help="folder with mnist/ and tinyshakespeare/")
-    parser.add_argument("--quick", action="store_true", help="a fifth of the data, four epochs, two seeds")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the data, three epochs, five seeds")
     parser.add_argument("--fraction", type=float, default=1.0, help="of the training data")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=5)

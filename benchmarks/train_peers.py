@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -20,7 +19,6 @@ from typing import Any
 
 import numpy as np
 
-ENVIRONMENTS = Path(__file__).resolve().parent / ".venvs"
 REQUIREMENTS = {
     "keras-tensorflow": ("tensorflow-cpu==2.21.0", "keras==3.15.1"),
     "keras-torch": ("torch==2.13.0", "keras==3.15.1"),
@@ -29,19 +27,6 @@ REQUIREMENTS = {
 
 Answer = tuple[float, float]
 """Seconds and validation accuracy."""
-
-
-def environment(peer: str) -> Path:
-    """The Python of a peer's own environment, made when it is missing or outdated."""
-    home = ENVIRONMENTS / peer
-    python, stamp = home / "bin" / "python", home / "requirements.txt"
-    wanted = "\n".join(REQUIREMENTS[peer]) + "\n"
-    if not (stamp.exists() and stamp.read_text() == wanted):
-        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *REQUIREMENTS[peer]]
-        for command in ([sys.executable, "-m", "venv", "--clear", str(home)], pip):
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        stamp.write_text(wanted)
-    return python
 
 
 def keras_cnn(spec: dict[str, Any], arrays: dict[str, Any]) -> Callable[[int], Answer]:

@@ -33,6 +33,7 @@ HOMES = {
     "grpc": "serve/rpc.py",
     "google": ("serve/messages.py", "serve/rpc.py"),
     "prometheus_client": "serve/metrics.py",
+    "ray": "serve/on_ray.py",
     "tensorboard": "tracking.py",
     "rich": "console/progress.py",
     "jinja2": "report",

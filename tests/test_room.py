@@ -221,7 +221,7 @@ print(task.train.x.nbytes, run.validation.score)
 
 @pytest.mark.slow
 def test_memory_stays_bounded_on_data_that_is_larger(shared_data: Path, tmp_path: Path) -> None:
-    """MNIST twice its size and over again, 500 MB of it, in a process that may have 256 MB more than it needs to begin."""
+    """MNIST at twice its size, 500 MB of it, in a process that may have 256 MB more than it begins with."""
     mnist = tasks.load("mnist", shared_data / "mnist")
     rows = np.arange(160_000) % len(mnist.train.x)
     x, y = mnist.train.x[rows].repeat(2, axis=2).repeat(2, axis=3), mnist.train.y[rows]

@@ -44,6 +44,8 @@ class Load:
     statuses: Counter[int] = field(default_factory=Counter)
     dropped: list[str] = field(default_factory=list)
     answers: list[dict[str, Any]] = field(default_factory=list)
+    patient: bool = False
+    """Whether to come back when the connection is lost or refused."""
     stop: threading.Event = field(default_factory=threading.Event)
     threads: list[threading.Thread] = field(default_factory=list)
 
@@ -64,14 +66,20 @@ class Load:
             try:
                 connection.connect() if connection.sock is None else None
             except ConnectionRefusedError:
-                return  # it no longer listens: nothing was asked
+                if not self.patient:
+                    return  # it no longer listens: nothing was asked
+                time.sleep(0.02)
+                continue
             try:
                 connection.request("POST", f"/v2/models/{self.model}/infer", BODY)
                 response = connection.getresponse()
                 answer = json.load(response)
             except (OSError, http.client.HTTPException) as error:
                 self.dropped.append(repr(error))
-                return
+                if not self.patient:
+                    return
+                connection.close()
+                continue
             self.statuses[response.status] += 1
             self.answers.append(answer)
 
@@ -175,6 +183,25 @@ def test_sigterm_under_load_drops_no_request(folders: dict[Runtime, Path]) -> No
         assert server.quiet_end() == (0, "")
     assert load.dropped == []
     assert set(load.statuses) == {200}
+
+
+def test_a_server_that_was_killed_is_back_when_it_is_started_again(folders: dict[Runtime, Path]) -> None:
+    expected = runtimes.load(folders["onnxruntime"])(images(1))[0]
+    with serving(folders["onnxruntime"]) as first, Load(first, "onnxruntime-w8", patient=True) as load:
+        until(lambda: sum(load.statuses.values()) > 100)
+        first.process.kill()
+        first.process.wait()
+        port = first.address.rpartition(":")[2]
+        before = sum(load.statuses.values())
+        with serving(folders["onnxruntime"], "--port", port):
+            until(lambda: sum(load.statuses.values()) > before + 100)
+            load.stop.set()
+            for thread in load.threads:
+                thread.join(20)
+    assert set(load.statuses) == {200}
+    assert len(load.dropped) <= len(load.threads)  # at most the request that each had under way
+    for answer in load.answers:
+        np.testing.assert_allclose(answer["outputs"][0]["data"], expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_server_that_goes_down_is_not_ready(folders: dict[Runtime, Path]) -> None:

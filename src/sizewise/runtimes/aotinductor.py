@@ -61,7 +61,8 @@ def load(folder: Path, config: Config, threads: int) -> Session:
 
     def run(x: NDArray[Any]) -> NDArray[Any]:
         with torch.inference_mode():
-            answers: NDArray[Any] = graph(torch.from_numpy(np.ascontiguousarray(x))).numpy()
+            said = graph(torch.from_numpy(np.ascontiguousarray(x)))
+            answers: NDArray[Any] = (said[0] if isinstance(said, tuple | list) else said).numpy()
             return answers
 
     return run

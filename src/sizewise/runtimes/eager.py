@@ -43,6 +43,7 @@ class Deployable(nn.Module):
         self.register_buffer("mean", torch.tensor(preprocessor.mean).reshape(shape))
         self.register_buffer("std", torch.tensor(preprocessor.std).reshape(shape))
         self.answer = _answer(preprocessor, signature)
+        self.decoded = _decoded(signature)
 
     def standardised(self, x: Tensor) -> Tensor:
         """Samples as the net takes them; tokens are what they are."""
@@ -51,9 +52,9 @@ class Deployable(nn.Module):
         scaled = (x - self.mean) / self.std
         return scaled * mask(x)[..., None] if self.padded else scaled
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         answers: Tensor = self.answer(self.net(self.standardised(x)))
-        return answers
+        return answers if self.decoded is None else (answers, self.decoded(answers))
 
 
 class _Scaled(nn.Module):
@@ -79,6 +80,16 @@ def _answer(preprocessor: Preprocessor, signature: Signature) -> nn.Module:
     if signature.problem == "regression":
         return _Scaled(preprocessor)
     return nn.Identity()
+
+
+def _decoded(signature: Signature) -> nn.Module | None:
+    """What says once more, in labels, what the answers mean, for clients that only have the graph; None where a look
+    for the largest does."""
+    if signature.problem == "transcription":
+        from sizewise.runtimes.labels import Labels
+
+        return Labels()
+    return None
 
 
 class _Encoder(nn.Module):

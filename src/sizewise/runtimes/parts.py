@@ -48,7 +48,8 @@ def parts(module: eager.Deployable, signature: Signature) -> tuple[Part, ...]:
     """A model's graphs: the encoder and the decoder of what answers token by token, one of any other."""
     x, sizes = example(signature, 2)[0], _sizes(signature)
     if not signature.autoregressive:
-        return (Part("model", module, (x,), (signature.layout,), (OUTPUTS[signature.problem],), (sizes,)),)
+        outputs = (OUTPUTS[signature.problem], *(("labels",) if module.decoded is not None else ()))
+        return (Part("model", module, (x,), (signature.layout,), outputs, (sizes,)),)
     encoder, decoder = eager.parts(module)
     with torch.no_grad():
         memory = encoder(x)

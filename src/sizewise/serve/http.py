@@ -135,7 +135,7 @@ def make_server(app: ASGIApp, options: Options) -> Server:
         app,
         http=_Bounded,
         ws="none",
-        lifespan="off",
+        lifespan="on",
         log_config=None,
         access_log=False,
         proxy_headers=False,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -41,7 +41,14 @@ def application(service: Service) -> ASGIApp:
     """The ASGI application of a service."""
     endpoints = _Endpoints(service)
     handlers: Mapping[Any, Any] = {HTTPException: _unknown, Refusal: _refused, Exception: _failed}
-    return _Gate(Starlette(routes=endpoints.routes(), exception_handlers=handlers), service)
+
+    @asynccontextmanager
+    async def watched(_: Starlette) -> AsyncIterator[None]:
+        watching = asyncio.create_task(service.watch())
+        yield
+        watching.cancel()
+
+    return _Gate(Starlette(routes=endpoints.routes(), exception_handlers=handlers, lifespan=watched), service)
 
 
 @dataclass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 import socket
 import sys
@@ -52,7 +51,9 @@ def announce(ready: Ready) -> None:
 
 
 def app(folders: Sequence[Path], options: Options = Options()) -> ASGIApp:  # noqa: B008
-    """The ASGI application that `serve` runs. Every folder is verified before any request is answered.
+    """The ASGI application that `serve` runs, for another server of such. Every folder is verified first.
+
+    New versions are looked for as long as the server runs the application's lifespan.
 
     Raises:
         IntegrityError: a folder is not what its manifest says.
@@ -85,7 +86,6 @@ def serve(folders: Sequence[Path], options: Options = Options(), on_ready: OnRea
 async def _run(service: Service, server: Server, listener: socket.socket, on_ready: OnReady) -> None:
     stop = _signals(server)
     rpc, address = await _start_rpc(service)
-    watching = asyncio.create_task(_watch(service))
     running = asyncio.create_task(server.serve(sockets=[listener]))
     await server.started_listening()
     secure = service.options.certificate is not None
@@ -94,7 +94,6 @@ async def _run(service: Service, server: Server, listener: socket.socket, on_rea
     log("going down", open_connections=len(server.server_state.connections))
     service.draining = True
     await _leave(server, running, *([rpc.stop(GRACE_SECONDS)] if rpc else []))
-    watching.cancel()
     await service.repository.close()
 
 
@@ -129,16 +128,6 @@ async def _leave(server: Server, running: asyncio.Task[None], *others: Awaitable
     await server.idle(NOTICE_SECONDS)  # requests may still be on their way on connections that were accepted last
     server.should_exit = True
     await asyncio.gather(running, *others)
-
-
-async def _watch(service: Service) -> None:
-    """Swap new versions in as they appear."""
-    while True:
-        await asyncio.sleep(service.options.poll_seconds)
-        try:
-            await service.repository.refresh()
-        except Exception as error:  # whatever is wrong with a folder, the models that are loaded go on
-            log("looking for new versions failed", logging.ERROR, error=error)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sizewise.serve.batcher import Limits, Timing
+from sizewise.serve.logs import log
 from sizewise.serve.metrics import Metrics
 from sizewise.serve.refusals import Unauthorized
 from sizewise.serve.repository import Repository, Served
@@ -132,6 +134,15 @@ class Service:
         served.metrics.answered(timing.queue, time.perf_counter() - began)
         answer = Answer(name, served.model.version, request.id, outputs, values)
         return answer, timing
+
+    async def watch(self) -> None:
+        """Swap new versions in as they appear, until this is cancelled."""
+        while True:
+            await asyncio.sleep(self.options.poll_seconds)
+            try:
+                await self.repository.refresh()
+            except Exception as error:  # whatever is wrong with a folder, the models that are loaded go on
+                log("looking for new versions failed", logging.ERROR, error=error)
 
 
 async def _samples(served: Served, request: Inference) -> NDArray[Any]:
