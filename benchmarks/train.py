@@ -1,7 +1,7 @@
 """How fast a ladder of sizes is trained: ours beside what users have today, on the same data, in one run.
 
     python benchmarks/train.py mnist               the MNIST CNN at eight sizes, against all peers
-    python benchmarks/train.py mnist --quick       a tenth of the images, three epochs: minutes on two cores
+    python benchmarks/train.py mnist --quick       a tenth of the images, two epochs: minutes on two cores
     python benchmarks/train.py lstm                the LSTM on Shakespeare's lines, against plain PyTorch
     python benchmarks/train.py transformer         the small Transformer on the same
     python benchmarks/train.py mnist --growth      ours alone: ten times the trials, their time and memory
@@ -255,7 +255,7 @@ def made(options: argparse.Namespace) -> Bench:
     ladder = LADDERS[options.ladder]
     place = options.data / ladder.data
     task = tasks.load(ladder.name, place, ladder.reading)
-    fraction, epochs, seeds = (0.1, 3, 5) if options.quick else (options.fraction, options.epochs, options.seeds)
+    fraction, epochs, seeds = (0.1, 2, 6) if options.quick else (options.fraction, options.epochs, options.seeds)
     return Bench(ladder, place, task, Data.of(task).subset(fraction), fraction, epochs, seeds)
 
 
@@ -263,7 +263,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("ladder", choices=LADDERS)
     parser.add_argument("--data", type=Path, default=SHARED, help="folder with mnist/ and tinyshakespeare/")
-    parser.add_argument("--quick", action="store_true", help="a tenth of the data, three epochs, five seeds")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the data, two epochs, six seeds")
     parser.add_argument("--fraction", type=float, default=1.0, help="of the training data")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=5)

@@ -62,10 +62,11 @@ class Load:
 
     def _ask(self) -> None:
         connection = http.client.HTTPConnection(self.server.address, timeout=20)
+        not_there = (ConnectionRefusedError, *((ConnectionResetError,) if self.patient else ()))
         while not self.stop.is_set():
             try:
                 connection.connect() if connection.sock is None else None
-            except ConnectionRefusedError:
+            except not_there:
                 if not self.patient:
                     return  # it no longer listens: nothing was asked
                 time.sleep(0.02)

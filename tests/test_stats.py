@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
 from sizewise import stats
+from sizewise.records import Metric
 
 REPEATS = 1500
 
@@ -43,6 +44,16 @@ def test_constant_difference_is_certain() -> None:
 
 def test_single_repeat_has_no_interval() -> None:
     assert math.isnan(stats.mean(np.array([0.5])).low)
+
+
+def test_an_interval_ends_where_the_quantity_does() -> None:
+    errors = np.array([0.0, 0.004, 0.001])
+    free, cut = stats.mean(errors), stats.mean(errors, within=(0.0, math.inf))
+    assert free.low < 0 == cut.low
+    assert (cut.value, cut.high, cut.n) == (free.value, free.high, 3)
+    assert math.isnan(stats.mean(np.array([0.5]), within=(0.0, 1.0)).low)
+    assert stats.mean(np.array([0.99, 1.0]), within=Metric("accuracy").range).high == 1.0
+    assert Metric("word error rate", higher=False).range == (0.0, math.inf)
 
 
 def test_seed_interval_covers() -> None:

@@ -69,7 +69,7 @@ def choose(
     comparisons = {w: _hardest(sizes, store, w, allowed, margin) for w in reversed(allowed[:-1])}
     walk = _walk(allowed[-1], comparisons, margin)
     metric = sizes[widths[0]][0].validation.metric
-    scores = {w: stats.mean(np.array([run.validation.score for run in sizes[w]])) for w in widths}
+    scores = {w: stats.mean(np.array([run.validation.score for run in sizes[w]]), within=metric.range) for w in widths}
     enough = {w: _reaches(scores[w], metric, budget) for w in widths}
     chosen = min([w for w in walk.passed if enough[w]] or walk.passed)
     best, reference = (max(group, key=lambda w: (_merit(scores[w], metric), w)) for group in (widths, allowed))

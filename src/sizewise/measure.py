@@ -182,7 +182,7 @@ def score_and_drop(mine: Judged, other: Judged, metric: Metric) -> tuple[Estimat
     if np.isin(a, (0.0, 1.0)).all() and np.isin(b, (0.0, 1.0)).all():
         return stats.proportion(int(a.sum()), len(a)), stats.paired_proportions(b == 1, a == 1)
     better, worse = (b, a) if metric.higher else (a, b)
-    return stats.mean(a, unit="examples"), stats.paired(better, worse, unit="examples")[0]
+    return stats.mean(a, unit="examples", within=metric.range), stats.paired(better, worse, unit="examples")[0]
 
 
 def _record(

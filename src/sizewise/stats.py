@@ -7,6 +7,7 @@ column j the same example, so whatever they have in common cancels.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,16 +19,27 @@ Array = NDArray[np.float64]
 LEVEL = 0.95
 
 
-def mean(values: Array, *, level: float = LEVEL, unit: str = "seeds") -> Estimate:
+ANYTHING = (-math.inf, math.inf)
+POSITIVE = (0.0, math.inf)
+"""Where a quantity can lie."""
+
+
+def mean(
+    values: Array, *, level: float = LEVEL, unit: str = "seeds", within: tuple[float, float] = ANYTHING
+) -> Estimate:
     """Mean of independent repeats with Student's t interval.
 
     Args:
         values: shape (n,), n >= 2.
+        within: least and largest value that the mean can have: the interval is cut there, which takes nothing of its
+            coverage.
     """
     values = np.asarray(values, dtype=float)
     n = len(values)
     error = float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
-    return _t_interval(float(values.mean()), error, n - 1, level, f"Student t over {n} {unit}", n)
+    found = _t_interval(float(values.mean()), error, n - 1, level, f"Student t over {n} {unit}", n)
+    low, high = (float(end) for end in np.clip([found.low, found.high], *within))
+    return replace(found, low=low, high=high)
 
 
 def proportion(successes: int, n: int, *, level: float = LEVEL) -> Estimate:

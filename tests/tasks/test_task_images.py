@@ -203,4 +203,4 @@ def test_three_of_every_class_are_enough(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:
-    refuse("has 0 class subfolders", tmp_path)
+    refuse("holds no files", tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,21 @@ def test_images_by_format_and_path(tmp_path: Path) -> None:
     assert by_format.name == by_path.name == "pets"
     assert by_format.source == by_path.source == str(tmp_path / "pets")
     assert by_format.fingerprint == by_path.fingerprint
+
+
+def test_a_folder_of_sounds_is_one_of_sounds(shared_data: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(next((shared_data / "fsdd").glob("*.zip"))) as packed:
+        wanted = [name for name in packed.namelist() if Path(name).name.startswith(("0_", "1_"))][::20]
+        packed.extractall(tmp_path / "digits", wanted)
+    by_format, by_path = tasks.load("sounds", tmp_path / "digits"), tasks.load(str(tmp_path / "digits"))
+    assert by_format.fingerprint == by_path.fingerprint
+
+
+def test_a_folder_of_texts_has_to_be_said_to_be_one(shared_data: Path) -> None:
+    """Files of lines have any ending."""
+    folder = shared_data / "rt-polarity"
+    with pytest.raises(DataError, match=rf"{folder} holds .*\nhint: say what it is: --data {folder} with"):
+        tasks.load(str(folder))
 
 
 def test_arrays_by_format_and_path(tmp_path: Path) -> None:

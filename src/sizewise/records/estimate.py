@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +41,13 @@ class Metric:
     higher: bool = True
     share: bool = True
     margin: float = 0.005
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Least and largest value; an error rate counts what is too much as well, and may go beyond 1."""
+        if not self.share:
+            return -math.inf, math.inf
+        return 0.0, 1.0 if self.higher else math.inf
 
     def gain(self, a: float, b: float) -> float:
         """How much better a is than b, in the metric's unit."""

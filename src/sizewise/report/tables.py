@@ -70,8 +70,8 @@ def sizes(groups: Mapping[int, Sequence[Run]]) -> list[Size]:
 
 
 def _size(width: int, runs: Sequence[Run]) -> Size:
-    def mean(value: Callable[[Run], float]) -> Estimate:
-        return stats.mean(np.array([value(run) for run in runs]))
+    def mean(value: Callable[[Run], float], within: tuple[float, float] = stats.POSITIVE) -> Estimate:
+        return stats.mean(np.array([value(run) for run in runs]), within=within)
 
     first = runs[0]
     return Size(
@@ -82,7 +82,7 @@ def _size(width: int, runs: Sequence[Run]) -> Size:
         memory_bytes=first.memory_bytes,
         train_loss=mean(lambda run: run.train_loss),
         loss=mean(lambda run: run.validation.loss),
-        score=mean(lambda run: run.validation.score),
+        score=mean(lambda run: run.validation.score, first.validation.metric.range),
         seconds=mean(lambda run: run.seconds),
     )
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import itertools
 import os
+from collections import Counter
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -18,6 +20,10 @@ NAMES = ("digits", "mnist")
 """Built-in tasks."""
 
 
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+"""Endings of files that hold an image."""
+
+
 @dataclass(frozen=True)
 class Format:
     """A form that a user's data may have.
@@ -27,18 +33,22 @@ class Format:
         what: for help and hints.
         uses: the fields of `Reading` that it takes.
         endings: of files that are this form when they are given alone.
+        holds: endings of the files in a folder that is this form when it is given alone.
     """
 
     module: str
     what: str
     uses: tuple[str, ...] = ()
     endings: tuple[str, ...] = ()
+    holds: tuple[str, ...] = ()
 
 
 FORMATS = {
-    "images": Format("images", "a folder of images in class subfolders", ("size",)),
+    "images": Format("images", "a folder of images in class subfolders", ("size",), holds=IMAGE_ENDINGS),
     "npz": Format("arrays", "an .npz file of arrays", endings=(".npz",)),
-    "volumes": Format("volumes", "a folder of scans in class subfolders (NIfTI or .npz)"),
+    "volumes": Format(
+        "volumes", "a folder of scans in class subfolders (NIfTI or .npz)", holds=(".nii", ".gz", ".npz")
+    ),
     "series": Format("series", "a table of measurements over time", ("steps", "target")),
     "text": Format(
         "text",
@@ -53,12 +63,15 @@ FORMATS = {
     "parallel": Format(
         "parallel", "a folder or .tsv of sentences in two languages", ("steps", "vocabulary", "text", "target")
     ),
-    "sounds": Format("sounds", "a folder or .zip of sounds, one class each", ("steps",)),
+    "sounds": Format("sounds", "a folder or .zip of sounds, one class each", ("steps",), holds=(".wav", ".flac")),
     "utterances": Format("utterances", "a folder or .zip of sounds with what is said in them", ("steps",)),
     "dictation": Format("dictation", "the same, to be written down word by word by a decoder", ("steps",)),
     "detection": Format("detection", "a folder or .zip of images with boxes (Pascal VOC or COCO)", ("size",)),
 }
-"""What a study calls its task when its data is given apart from it; the first is what a folder is by itself."""
+"""What a study calls its task when its data is given apart from it."""
+
+LOOKED_AT = 1000
+"""Files of a folder that tell what form it has."""
 
 
 def load(name: str, data: Path | None = None, reading: Reading | None = None, *, download: bool = True) -> Task:
@@ -118,8 +131,10 @@ def _suggestion(name: str) -> str:
 
 def _form(path: Path) -> str:
     """The form of data that a path is by its looks."""
-    if not path.exists() or path.is_dir():
+    if not path.exists():
         return next(iter(FORMATS))
+    if path.is_dir():
+        return _form_of_folder(path)
     for name, form in FORMATS.items():
         if path.suffix.lower() in form.endings:
             return name
@@ -127,6 +142,20 @@ def _form(path: Path) -> str:
     raise DataError(
         f"{path} is neither a folder nor one of {', '.join(known)}",
         hint=f"say what it is: --data {path} with one of {', '.join(FORMATS)} as the task",
+    )
+
+
+def _form_of_folder(folder: Path) -> str:
+    """The first form that the folder holds files of; a folder with images is one of images whatever else it holds."""
+    files = (file for file in folder.rglob("[!.]*") if file.is_file())
+    found = Counter(file.suffix.lower() for file in itertools.islice(files, LOOKED_AT))
+    for name, form in FORMATS.items():
+        if any(found[ending] for ending in form.holds):
+            return name
+    held = f"{folder} holds {', '.join(ending or 'files without ending' for ending, _ in found.most_common(3))}"
+    raise DataError(
+        held if found else f"{folder} holds no files",
+        hint=f"say what it is: --data {folder} with one of {', '.join(FORMATS)} as the task",
     )
 
 

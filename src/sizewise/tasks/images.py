@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from sizewise import room
 from sizewise.errors import DataError, UsageError
 from sizewise.records import Reading
-from sizewise.tasks import folders
+from sizewise.tasks import IMAGE_ENDINGS, folders
 from sizewise.tasks.task import Task
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-IMAGES = folders.Kind("images", (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"))
+IMAGES = folders.Kind("images", IMAGE_ENDINGS)
 
 
 def load(folder: Path, reading: Reading) -> Task:
