@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +20,7 @@ from sizewise.runtimes import Runtime
 from sizewise.serve import app
 from sizewise.serve.refusals import Invalid
 from sizewise.serve.wire import parse
-from tests.serving import as_json
+from tests.serving import as_json, serving
 from tests.test_runtimes import SHAPE, images
 
 FAST = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -123,3 +125,19 @@ def test_any_name_and_version(client: TestClient, name: str) -> None:
     for path in (f"/v2/models/{quote(name, safe='')}", f"/v2/models/onnxruntime-w8/versions/{quote(name, safe='')}"):
         response = client.get(path)
         assert response.status_code == 404 or name in ("", "1", ".", "..", "onnxruntime-w8"), (path, response.text)
+
+
+@pytest.mark.slow
+def test_what_the_openapi_document_promises_is_kept(folders: dict[Runtime, Path]) -> None:
+    """Schemathesis asks for everything that the document describes, and for what it rules out.
+
+    That a request which fits the schema may be refused is not checked: a schema cannot say that the values of a tensor
+    must be as many as its shape says, or that a header gives the length of what comes first in the body.
+    """
+    with serving(folders["onnxruntime"]) as server:
+        command = [Path(sys.executable).with_name("schemathesis"), "run", f"http://{server.address}/openapi.json"]
+        options = ["--max-examples", "25", "--seed", "1", "--exclude-checks", "positive_data_acceptance", "--no-color"]
+        done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
+        assert "Operations:       11 selected / 11 total" in done.stdout
+        assert server.process.poll() is None
