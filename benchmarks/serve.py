@@ -26,7 +26,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -169,10 +169,34 @@ def running(contender: Contender) -> Iterator[tuple[int, int]]:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait(process, port, contender.request)
+        suspend(process.pid)
         yield port, process.pid
     finally:
+        resume(process.pid)
+        family = tree(process.pid)
         process.terminate()
-        process.wait(20)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(20)
+        for one in family:  # what a server leaves behind
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+
+
+def tree(pid: int) -> list[psutil.Process]:
+    """A server's process and those that it started."""
+    own = psutil.Process(pid)
+    return [own, *own.children(recursive=True)]
+
+
+def suspend(pid: int) -> None:
+    """Some servers use a tenth of a core while nobody asks them: only the one that is asked runs."""
+    for process in tree(pid):
+        process.suspend()
+
+
+def resume(pid: int) -> None:
+    for process in tree(pid):
+        process.resume()
 
 
 def wait(process: subprocess.Popen[bytes], port: int, request: bytes) -> None:
@@ -206,8 +230,13 @@ async def client(port: int, request: bytes, end: float, seen: Seen) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     while (began := time.perf_counter()) < end:
         writer.write(request)
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+        except (asyncio.IncompleteReadError, ConnectionError):  # the server closed it: counted, and opened again
+            seen.statuses[0] += 1
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            continue
+        length = int(head.lower().split(b"\r\ncontent-length:")[1].split(b"\r\n")[0])
         await reader.readexactly(length)
         seen.latencies.append(time.perf_counter() - began)
         seen.statuses[int(head[9:12])] += 1
@@ -238,17 +267,18 @@ def loaded(port: int, connections: int, seconds: float) -> list[str]:
 
 def cpu_seconds(pid: int) -> float:
     """CPU time that a process and those that it started have used, in user and kernel mode."""
-    own = psutil.Process(pid)
-    return sum(sum(process.cpu_times()[:2]) for process in (own, *own.children(recursive=True)))
+    return sum(sum(process.cpu_times()[:2]) for process in tree(pid))
 
 
 def measure(contender: Contender, model: str, where: tuple[int, int], connections: int, seconds: float) -> Round:
     port, pid = where
+    resume(pid)
     before = cpu_seconds(pid)
-    done = subprocess.run(loaded(port, connections, seconds), input=contender.request, capture_output=True, check=True)
+    done = subprocess.run(loaded(port, connections, seconds), input=contender.request, stdout=-1, check=True)
     throughput, p50, p99, statuses = json.loads(done.stdout)
     images, answered = contender.images, sum(statuses.values())
     spent = 1e6 * (cpu_seconds(pid) - before) / max(answered * images, 1)
+    suspend(pid)
     failed = answered - statuses.get("200", 0)
     return Round(contender.name, model, connections, throughput * images, p50, p99, failed, spent)
 
@@ -262,6 +292,7 @@ def soak(model: Path, seconds: float, connections: int = 128, queue: int = 32) -
     (ours,) = contenders(model, ["ours, no batching"])
     limited = replace(ours, command=(*ours.command, "--queue", str(queue)))
     with running(limited) as (port, pid):
+        resume(pid)
         asked = subprocess.Popen(loaded(port, connections, seconds), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert asked.stdin
         assert asked.stdout

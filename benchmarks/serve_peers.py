@@ -18,11 +18,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 REQUIREMENTS = {
     "litserve": ("litserve==0.2.19", "numpy==2.4.6", "onnxruntime==1.32.0"),
-    "mlserver": ("mlserver==1.7.1", "onnxruntime==1.32.0"),
+    "mlserver": ("mlserver==1.7.1", "onnxruntime==1.32.0", "uvloop==0.21.0"),  # its workers fail with later ones
 }
 WAIT = 0.002
 """Seconds that a batch waits for company."""
@@ -39,22 +37,9 @@ def session(model: str) -> Any:
 
 def litserve(model: str, port: int, batch: int, workers: int) -> None:
     import litserve as ls
+    from litserve_model import Digits
 
-    class Digits(ls.LitAPI):  # type: ignore[misc]
-        def setup(self, device: str) -> None:
-            self.session = session(model)
-            self.image = self.session.get_inputs()[0].name
-
-        def decode_request(self, request: dict[str, Any]) -> Any:
-            return np.asarray(request["data"], np.float32).reshape(1, 28, 28)
-
-        def predict(self, x: Any) -> Any:
-            return self.session.run(None, {self.image: x if batch > 1 else x[None]})[0]
-
-        def encode_response(self, output: Any) -> dict[str, Any]:
-            return {"logits": output.ravel().tolist()}
-
-    api = Digits(max_batch_size=batch, batch_timeout=WAIT if batch > 1 else 0.0)
+    api = Digits(model, max_batch_size=batch, batch_timeout=WAIT if batch > 1 else 0.0)
     server = ls.LitServer(api, accelerator="cpu", workers_per_device=workers)
     server.run(host="127.0.0.1", port=port, log_level="warning", generate_client_file=False)
 
@@ -69,7 +54,8 @@ def mlserver(model: str, port: int, batch: int, workers: int) -> None:
         (Path(place) / "model-settings.json").write_text(json.dumps(of_model))
         os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parent)
         os.chdir(place)
-        os.execv(sys.executable, [sys.executable, "-m", "mlserver.cli", "start", place])
+        command = Path(sys.executable).with_name("mlserver")
+        os.execv(command, [str(command), "start", place])
 
 
 def main() -> None:

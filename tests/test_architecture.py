@@ -34,6 +34,7 @@ HOMES = {
     "google": ("serve/messages.py", "serve/rpc.py"),
     "prometheus_client": "serve/metrics.py",
     "ray": "serve/on_ray.py",
+    "orjson": "serve/wire.py",
     "tensorboard": "tracking.py",
     "rich": "console/progress.py",
     "jinja2": "report",

@@ -52,4 +52,4 @@ def application(folders: Sequence[Path], options: Options = Options(), *, replic
     class Server:
         """Each replica builds the application for itself: models do not travel."""
 
-    return Server.bind()
+    return Server.bind()  # type: ignore[attr-defined]

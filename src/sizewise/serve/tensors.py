@@ -138,12 +138,9 @@ def to_raw(values: NDArray[Any]) -> bytes:
     return b"".join(struct.pack("<I", len(raw)) + raw for raw in map(str.encode, values.ravel().tolist()))
 
 
-def to_list(values: NDArray[Any]) -> list[Any]:
-    """An answer's values in JSON, flat. Numbers that are not finite are null, for which JSON has no word."""
-    flat = values.ravel().tolist()
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        return [value if math.isfinite(value) else None for value in flat]
-    return flat
+def listed(values: NDArray[Any]) -> list[Any] | NDArray[Any]:
+    """An answer's values for JSON, flat. Numbers that are not finite become null there, for which JSON has no word."""
+    return values.ravel().tolist() if values.dtype == object else np.ascontiguousarray(values).ravel()
 
 
 def _is_text(value: Any) -> bool:

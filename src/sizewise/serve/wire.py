@@ -9,8 +9,12 @@ from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
+from sizewise.errors import extra
 from sizewise.serve.refusals import Invalid
-from sizewise.serve.tensors import Tensor, datatype, to_list, to_raw
+from sizewise.serve.tensors import Tensor, datatype, listed, to_raw
+
+with extra("serve", needed_for="serving a model"):
+    import orjson
 
 T = TypeVar("T")
 Json = dict[str, Any]
@@ -92,10 +96,10 @@ def render(answer: Answer) -> tuple[bytes, int | None]:
             raws.append(to_raw(values))
             tensors.append(tensor | {"parameters": {"binary_data_size": len(raws[-1])}})
         else:
-            tensors.append(tensor | {"data": to_list(values)})
+            tensors.append(tensor | {"data": listed(values)})
     identity = {} if answer.id is None else {"id": answer.id}
     header = {"model_name": answer.model, "model_version": answer.version, **identity, "outputs": tensors}
-    head = json.dumps(header).encode()
+    head = orjson.dumps(header, option=orjson.OPT_SERIALIZE_NUMPY)
     return b"".join((head, *raws)), len(head) if raws else None
 
 
@@ -105,12 +109,20 @@ def _split(body: bytes, header_length: str | None) -> tuple[Json, bytes]:
     if not 0 <= length <= len(body):
         raise Invalid(f"{HEADER_LENGTH} is {header_length!r}; expected 0 to {len(body)}, the length of the body")
     try:
-        request = json.loads(body[:length])
+        request = _json(body[:length])
     except (ValueError, RecursionError) as error:
         raise Invalid(f"the request is not JSON: {error}") from error
     if not isinstance(request, dict):
         raise Invalid(f"the request is a JSON {_JSON_TYPES.get(type(request), 'null')}; expected an object")
     return request, body[length:]
+
+
+def _json(text: bytes) -> Any:
+    """What clients in Python write for numbers that are not finite is no JSON, and understood."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return json.loads(text)
 
 
 def _is_number(text: str) -> bool:
