@@ -289,7 +289,7 @@ def soak(model: Path, seconds: float, connections: int = 128, queue: int = 32) -
     Returns:
         Requests a second, p50 and p99 in milliseconds, answers by status, and megabytes every twentieth of the time.
     """
-    (ours,) = contenders(model, ["ours, no batching"])
+    ours = next(one for one in contenders(model, ["ours"]) if one.name == "ours")
     limited = replace(ours, command=(*ours.command, "--queue", str(queue)))
     with running(limited) as (port, pid):
         resume(pid)

@@ -158,18 +158,24 @@ class Batcher:
         began = time.perf_counter()
         try:
             if self._seconds_a_sample * sum(len(job.samples) for job in batch) < AT_ONCE_SECONDS:
-                outputs = self._call(batch)
+                outputs, took = self._timed(batch)
             else:
-                outputs = await asyncio.get_running_loop().run_in_executor(self._thread, self._call, batch)
+                outputs, took = await asyncio.get_running_loop().run_in_executor(self._thread, self._timed, batch)
         except Exception as error:  # one request must not take the others' server down; each is told
             _tell(batch, error)
             return
-        took, samples = time.perf_counter() - began, sum(len(job.samples) for job in batch)
+        samples = sum(len(job.samples) for job in batch)
         self._seconds, self._seconds_a_sample = took, took / samples
         self._observe(samples, took)
         for job, part in zip(batch, outputs, strict=True):
             if not job.answer.done():
                 job.answer.set_result((part, Timing(began - job.since, took)))
+
+    def _timed(self, batch: list[_Job]) -> tuple[list[Outputs], float]:
+        """Each request's outputs, and the seconds of the call: without those that the event loop had no time for it,
+        or a busy one would take a fast model for a slow one, and be busier."""
+        began = time.perf_counter()
+        return self._call(batch), time.perf_counter() - began
 
     def _call(self, batch: list[_Job]) -> list[Outputs]:
         """Each request's outputs, of one call or, where a request is larger than a batch, of several."""

@@ -18,7 +18,7 @@ from sizewise.serve.metrics import CONTENT_TYPE
 from sizewise.serve.openapi import document
 from sizewise.serve.refusals import Busy, Refusal, TooLarge, TooSlow, Unauthorized
 from sizewise.serve.service import SMALL_BYTES, Service, is_large
-from sizewise.serve.wire import HEADER_LENGTH, parse, render
+from sizewise.serve.wire import HEADER_LENGTH, json_length, parse, render
 
 with extra("serve", needed_for="serving a model"):
     from starlette.applications import Starlette
@@ -116,7 +116,7 @@ class _Endpoints:
             except ClientDisconnect:
                 return Response(status_code=400)  # nobody is left to read it
             length = request.headers.get(HEADER_LENGTH)
-            asked = await _threaded(len(body) > SMALL_BYTES, lambda: parse(body, length))
+            asked = await _threaded(json_length(body, length) > SMALL_BYTES, lambda: parse(body, length))
             answer, timing = await self.service.infer(name, version, asked)
             content, head = await _threaded(is_large(dict(answer.values)), lambda: render(answer))
         return _response(content, head, timing)

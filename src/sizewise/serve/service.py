@@ -20,12 +20,16 @@ from sizewise.serve.logs import log
 from sizewise.serve.metrics import Metrics
 from sizewise.serve.refusals import Unauthorized
 from sizewise.serve.repository import Repository, Served
+from sizewise.serve.tensors import DATATYPES, Tensor
 from sizewise.serve.wire import Answer, Inference
 
 EXTENSIONS = ("binary_tensor_data",)
 
 SMALL_BYTES = 1 << 17
-"""What is larger is decoded in a thread, so that other requests are not held up by it."""
+"""JSON, texts and sounds that are larger are decoded in a thread, so that other requests are not held up by them."""
+
+COPIED_BYTES = 1 << 22
+"""Numbers as bytes that are more are copied in a thread; fewer are copied faster than a thread takes over."""
 
 
 @dataclass(frozen=True)
@@ -146,10 +150,16 @@ class Service:
 
 
 async def _samples(served: Served, request: Inference) -> NDArray[Any]:
-    size = sum(len(tensor.raw or ()) + 8 * _length(tensor.data) for tensor in request.inputs)
-    if size <= SMALL_BYTES:
+    if all(map(_is_quick, request.inputs)):
         return served.model.samples(request.inputs)
     return await asyncio.to_thread(served.model.samples, request.inputs)
+
+
+def _is_quick(tensor: Tensor) -> bool:
+    """Whether a tensor is read in less time than others would notice."""
+    if tensor.raw is not None and tensor.datatype in DATATYPES:
+        return len(tensor.raw) <= COPIED_BYTES
+    return len(tensor.raw or ()) + 8 * _length(tensor.data) <= SMALL_BYTES
 
 
 def _length(data: Sequence[Any] | None) -> int:

@@ -103,9 +103,16 @@ def render(answer: Answer) -> tuple[bytes, int | None]:
     return b"".join((head, *raws)), len(head) if raws else None
 
 
+def json_length(body: bytes, header_length: str | None) -> int:
+    """Bytes of a request's JSON by the value of its header `HEADER_LENGTH`; -1 where that is no number."""
+    if header_length is None:
+        return len(body)
+    return int(header_length) if _is_number(header_length) else -1
+
+
 def _split(body: bytes, header_length: str | None) -> tuple[Json, bytes]:
     """The JSON part of a request and the bytes that follow it."""
-    length = len(body) if header_length is None else int(header_length) if _is_number(header_length) else -1
+    length = json_length(body, header_length)
     if not 0 <= length <= len(body):
         raise Invalid(f"{HEADER_LENGTH} is {header_length!r}; expected 0 to {len(body)}, the length of the body")
     try:
