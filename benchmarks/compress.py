@@ -1,13 +1,17 @@
-"""Our frontier against each tool used alone, as its documentation recommends: the same trained parent, data and target.
+"""Our frontier against each tool alone, used as its documentation recommends: the same parents, data and target.
 
-    python benchmarks/compress.py runs/digits                compress for 5 minutes, then measure everything in one pass
-    python benchmarks/compress.py runs/digits --time 15m     for longer
-    python benchmarks/compress.py runs/digits --table        print what was measured
+    python benchmarks/compress.py                       four models, each with a search, then the tables
+    python benchmarks/compress.py lstm --time 5m        one of them, with a search of five minutes
+    python benchmarks/compress.py --prepare             train the sweeps only
+    python benchmarks/compress.py --table               print what was measured
 
-The study must have been chosen (`sizewise run`, or `train` and `choose`). A tool's candidates lie in the study's folder
-beside ours and are measured with them, each in alternation with the chosen model in PyTorch. The hypervolume is that of
-(validation score lost, latency, bytes) below the corner of 5 points lost at the chosen model's latency and bytes, as a
+Each model is the largest of a small sweep, whatever size the sweep would choose. A tool's candidates lie in the study's
+folder beside ours and are measured with them, each in alternation with the parent in PyTorch. The hypervolume is that
+of (validation score lost, latency, bytes) below the corner of 5 points lost at the parent's latency and bytes, as a
 share of that box: 0 is no gain at all, 1 is everything for nothing.
+
+The second table asks whether to train small or to compress: at the bytes of each smaller width in int8, the trained
+models of that width against the best compressed ones, by validation, that are as small; over seeds, in pairs.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stdout
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +32,9 @@ import torch_pruning as tp
 from numpy.typing import NDArray
 from torch import nn
 
-from sizewise import families, measure
+from sizewise import config, families, measure, words
 from sizewise.cli.values import duration
+from sizewise.compress import chains
 from sizewise.compress.candidates import calibration_samples, config_of, deployable
 from sizewise.compress.quantize import CALIBRATION_SAMPLES
 from sizewise.compress.start import trained
@@ -37,12 +42,34 @@ from sizewise.compress.trials import FINE_TUNING_RATE, shortened
 from sizewise.families import Form
 from sizewise.loop import Data, Start, train_one
 from sizewise.methods import Prune, Quantize, said
+from sizewise.paired import compare_runs, median_run
 from sizewise.records import Candidate, Choice, Compression, Measurement, Run, RuntimeName
 from sizewise.runtimes import onnxruntime, openvino
+from sizewise.runtimes.parts import whole
 from sizewise.store import write_json
 from sizewise.study import Workspace
 
 OURS = "sizewise"
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@dataclass(frozen=True)
+class Parent:
+    """What is compressed: the largest width of a sweep on an example study's data."""
+
+    study: str
+    family: str
+    widths: tuple[int, ...]
+    epochs: int
+
+
+PARENTS = {
+    "mnist_cnn": Parent("mnist", "cnn", (3, 6, 10, 16, 32), 4),
+    "residual_cnn": Parent("mnist", "resnet", (2, 4, 8), 2),
+    "lstm": Parent("news", "lstm", (4, 8, 16, 32, 64), 8),
+    "transformer": Parent("news", "transformer", (8, 16, 32, 64), 8),
+}
+SEEDS = 3
 CORNER = 0.05
 """Score lost at which nothing is gained any more."""
 
@@ -108,6 +135,36 @@ def nncf_accuracy_control(space: Workspace) -> Callable[[Path, Path, NDArray[Any
     return quantize
 
 
+def onnxruntime_dynamic(graph: Path, target: Path, samples: NDArray[Any]) -> None:
+    """Dynamic quantization, which the documentation advises for recurrent models and Transformers."""
+    from onnxruntime.quantization import quantize_dynamic
+
+    quantize_dynamic(str(graph), str(target))
+
+
+def torchao_x86(space: Workspace, parent: Run, samples: NDArray[Any]) -> Candidate:
+    """Post-training quantization of the exported program for x86, and PyTorch's compiler ahead of time: torchao's
+    tutorial for this kind of processor."""
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+    from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
+
+    module, signature = deployable(parent, space.task, space.store), space.task.signature
+    quantizer = x86.X86InductorQuantizer()
+    quantizer.set_global(x86.get_default_x86_inductor_quantization_config())
+    part = whole(module, signature)
+    observed = prepare_pt2e(part.program().module(), quantizer)
+    for batch in np.array_split(samples, max(1, len(samples) // 64)):
+        observed(torch.from_numpy(batch))
+    quantized = convert_pt2e(observed)
+    candidate = _candidate("torchao", parent, "aotinductor", "int8")
+    folder = _fresh(space, candidate)
+    with torch._inductor.config.patch(freezing=True):
+        program = torch.export.export(quantized, part.inputs, dynamic_shapes=part.sizes)
+        torch._inductor.aoti_compile_and_package(program, package_path=str(folder / "model.pt2"))
+    config_of(candidate, parent, space.task).write(folder)
+    return candidate
+
+
 def torch_pruning(space: Workspace, parent: Run, ratio: float) -> Run:
     """Group magnitude pruning of all layers but the last by one ratio of channels, then the fine-tuning ours gets."""
     task = space.task
@@ -138,6 +195,7 @@ def alone(space: Workspace, parent: Run) -> dict[str, list[Candidate]]:
     samples = calibration_samples(space.task, CALIBRATION_SAMPLES)
     tools: dict[str, tuple[RuntimeName, Callable[[Path, Path, NDArray[Any]], None]]] = {
         "ONNX Runtime static": ("onnxruntime", onnxruntime_static),
+        "ONNX Runtime dynamic": ("onnxruntime", onnxruntime_dynamic),
         "NNCF": ("openvino", nncf_post_training),
         "NNCF accuracy control": ("openvino", nncf_accuracy_control(space)),
     }
@@ -149,7 +207,15 @@ def alone(space: Workspace, parent: Run) -> dict[str, list[Candidate]]:
             found[tool] = [candidate]
         except Exception as error:  # whatever another tool fails with
             print(f"note: {tool}: {str(error).splitlines()[0]}", file=sys.stderr)
-    pruned = [torch_pruning(space, parent, ratio) for ratio in (0.3, 0.5, 0.7)]
+    try:
+        found["torchao"] = [torchao_x86(space, parent, samples)]
+    except Exception as error:
+        print(f"note: torchao: {str(error).splitlines()[0]}", file=sys.stderr)
+    try:
+        pruned = [torch_pruning(space, parent, ratio) for ratio in (0.3, 0.5, 0.7)]
+    except Exception as error:
+        print(f"note: Torch-Pruning: {str(error).splitlines()[0]}", file=sys.stderr)
+        return found
     found["Torch-Pruning"] = []
     for number, run in enumerate(pruned):
         candidate = _candidate(f"Torch-Pruning {number}", run, "onnxruntime", "fp32")
@@ -164,10 +230,15 @@ def _candidate(tool: str, run: Run, runtime: RuntimeName, precision: Any) -> Can
     return Candidate(name, run.trial.key, chain, run.trial.width, run.params, runtime, precision, run.seconds)
 
 
-def _write(space: Workspace, candidate: Candidate, run: Run, convert: Callable[[Path, Path], None]) -> None:
-    folder, task = space.store / "candidates" / candidate.name, space.task
+def _fresh(space: Workspace, candidate: Candidate) -> Path:
+    folder = space.store / "candidates" / candidate.name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    return folder
+
+
+def _write(space: Workspace, candidate: Candidate, run: Run, convert: Callable[[Path, Path], None]) -> None:
+    folder, task = _fresh(space, candidate), space.task
     onnxruntime.export(deployable(run, task, space.store), task.signature, folder)
     graph = (folder / "model.onnx").rename(folder / "source.onnx")
     with redirect_stdout(io.StringIO()):
@@ -222,8 +293,65 @@ def table(measurements: dict[str, list[Measurement]], parent: Measurement) -> st
     return "\n".join(lines)
 
 
-def run(folder: Path, seconds: float) -> None:
-    space = Workspace.open(folder)
+def small_or_compressed(space: Workspace, measurements: Sequence[Measurement]) -> str:
+    """At the bytes of each smaller width in int8: trained so, or the best compressed model that is no larger."""
+    made = space.store.load("compression.json", Compression)
+    size = {m.candidate.run: m.size_bytes for m in measurements if _plain_int8(m.candidate)}
+    groups = chains.groups([run for run in space.store.runs() if run.trial.origin], space.store).values()
+    kept = [group for group in groups if len(group) > 1 and any(run.trial.key in size for run in group)]
+    lines = [
+        "| bytes in int8 | trained at width | compressed | seeds | compressed better by | verdict |",
+        "|---|---|---|---|---|---|",
+    ]
+    for runs in list(space.sizes().values())[:-1]:
+        limit = next((size[run.trial.key] for run in runs if run.trial.key in size), None)
+        fitting = [g for g in kept if limit and min(size[r.trial.key] for r in g if r.trial.key in size) <= limit]
+        if not limit or not fitting:
+            continue
+        best = max(fitting, key=lambda group: float(np.mean([run.validation.score for run in group])))
+        what = said(chains.of(best[0], space.store))
+        c = compare_runs(space.store, (what, best), (f"width {runs[0].trial.width}", runs))
+        cells = (
+            f"{limit:,}",
+            str(runs[0].trial.width),
+            what,
+            str(c.difference.n),
+            words.interval(c.difference, c.metric),
+            {"a is better": "compress", "b is better": "train small"}.get(c.verdict, c.verdict),
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + f"\n\n{len(kept)} chains over several seeds; {len(made.candidates)} candidates."
+
+
+def _plain_int8(candidate: Candidate) -> bool:
+    return candidate.runtime == "onnxruntime" and candidate.chain[-1:] == (Quantize(),)
+
+
+# -- One model --------------------------------------------------------------------------------------------------------
+
+
+def prepared(name: str, root: Path, workers: int) -> Workspace:
+    """The sweep, trained, with its largest width chosen: it is the model that users have."""
+    parent = PARENTS[name]
+    study = config.read(EXAMPLES / parent.study / "study.toml")
+    study = replace(
+        study,
+        family=parent.family,
+        recipe=replace(study.recipe, epochs=parent.epochs),
+        sweep=replace(study.sweep, widths=parent.widths, seeds=SEEDS, probes=False, workers=workers),
+        compress=replace(study.compress, steps=len(parent.widths) - 1, seeds=SEEDS),
+    )
+    space = Workspace.create(study, root / name)
+    with space.store.lock():
+        space.train(space.plan())
+        choice, largest = space.choose(), max(parent.widths)
+        run = median_run(space.sizes()[largest])
+        space.store.save("choice.json", replace(choice, width=largest, params=run.params, run=run.trial.key))
+    return space
+
+
+def compressed(space: Workspace, seconds: float) -> None:
+    """Ours and the tools alone, measured in one pass."""
     space.study = replace(space.study, compress=replace(space.study.compress, time_seconds=seconds))
     with space.store.lock():
         parent = space.store.run(space.store.load("choice.json", Choice).run)
@@ -238,21 +366,31 @@ def run(folder: Path, seconds: float) -> None:
 
 
 def show(folder: Path) -> None:
+    """The tables of what was measured."""
     space = Workspace.open(folder)
     groups = space.store.load(RECORD, dict[str, list[Measurement]])
     parent = space.store.load("compression.json", Compression).parent
+    print(f"\n## {folder.name}\n")
     print(table(groups, next(m for m in groups[OURS] if m.candidate.name == parent)))
+    print(f"\n{small_or_compressed(space, groups[OURS])}", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", type=Path)
-    parser.add_argument("--time", type=duration, default=300.0)
+    parser.add_argument("models", nargs="*", metavar="MODEL", help=f"of {', '.join(PARENTS)}")
+    parser.add_argument("--time", type=duration, default=600.0)
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("runs/compress"))
+    parser.add_argument("--prepare", action="store_true")
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
-    if not options.table:
-        run(options.study, options.time)
-    show(options.study)
+    for name in options.models or PARENTS:
+        if not options.table:
+            space = prepared(name, options.out, options.workers)
+            if options.prepare:
+                continue
+            compressed(space, options.time)
+        show(options.out / name)
 
 
 if __name__ == "__main__":

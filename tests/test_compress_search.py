@@ -72,13 +72,13 @@ def first(copy: Models) -> Searched:
 def logged(models: Models) -> list[optuna.trial.FrozenTrial]:
     """What Optuna itself reads from the study's folder."""
     storage = optuna.storages.JournalStorage(JournalFileBackend(str(models.store / search.JOURNAL)))
-    return optuna.load_study(study_name="compress", storage=storage).get_trials()
+    return optuna.load_study(study_name=search.STUDY, storage=storage).get_trials()
 
 
 def test_survivors_are_smaller_models_that_were_trained(copy: Models, first: Searched) -> None:
     assert first.tried >= 1
     assert 1 <= len(first.survivors) <= first.tried
-    for chain, run in first.survivors:
+    for chain, run, _ in first.survivors:
         assert run.params < copy.runs[0].params
         assert [m.kind for m in chains.of(run, copy.store)] == [m.kind for m in chain]
         assert copy.store.run(run.trial.key) == run
@@ -118,7 +118,7 @@ def test_without_the_extra_the_pip_line_is_told(copy: Models, monkeypatch: pytes
 
 
 def made(run: Run, loss: float, params: int, flops: int) -> Found:
-    return Found((), replace(run, validation=replace(run.validation, loss=loss), params=params, flops=flops))
+    return Found((), replace(run, params=params, flops=flops), loss)
 
 
 @settings(deadline=None)
@@ -127,7 +127,7 @@ def made(run: Run, loss: float, params: int, flops: int) -> Found:
 )
 def test_survivors_are_those_that_nothing_beats(models: Models, values: list[tuple[int, int, int]]) -> None:
     kept = search.survivors([made(models.runs[0], *value) for value in values])
-    found = {(each.run.validation.loss, each.run.params, each.run.flops) for each in kept}
+    found = {(each.loss, each.run.params, each.run.flops) for each in kept}
     for value in values:
         beaten = any(other != value and all(a <= b for a, b in zip(other, value, strict=True)) for other in values)
         assert (value in found) != beaten

@@ -21,7 +21,7 @@ from sizewise.families import Form
 from sizewise.families.form import Product
 from sizewise.families.weights import read_metadata
 from sizewise.loop import Data
-from sizewise.methods import Distil, Factorize, Prune, Quantize
+from sizewise.methods import QAT, Distil, Factorize, Prune, Quantize, Shorten, Sparsify
 from sizewise.records import Origin, Recipe, Signature, from_json, to_json
 from tests.builders import toy_task
 
@@ -50,23 +50,29 @@ SHARES = st.floats(0.001, 0.999)
 TRAINING = st.one_of(
     st.builds(Prune, SHARES, st.sampled_from(methods.IMPORTANCES), st.sampled_from(["global", "uniform"])),
     st.builds(Factorize, SHARES),
-    st.just(Distil()),
+    st.builds(Shorten, SHARES),
+    st.builds(Distil, lesson=st.sampled_from(["answers", "features"])),
 )
-QUANTIZED = st.just(Quantize(4)) | st.builds(
-    Quantize, st.just(8), st.sampled_from(methods.RULES), st.sampled_from(["all", "mixed"])
+LAST = st.builds(Sparsify, SHARES) | st.sampled_from([Sparsify(0.5, "2:4"), QAT()])
+QUANTIZED = st.one_of(
+    st.builds(Quantize, st.just(4), rounding=st.sampled_from(["nearest", "gptq"])),
+    st.builds(Quantize, st.just(8), st.sampled_from(methods.RULES), st.sampled_from(["all", "mixed"])),
+    st.just(Quantize(8, parts="weights")),
 )
 
 
 @settings(deadline=None)
-@given(st.lists(TRAINING, min_size=1, max_size=3), st.none() | QUANTIZED)
-def test_a_chain_is_read_as_it_is_written(steps: list[methods.Training], last: Quantize | None) -> None:
-    chain = (*steps, *([last] if last else []))
+@given(st.lists(TRAINING, min_size=1, max_size=3), st.none() | LAST, st.none() | QUANTIZED)
+def test_a_chain_is_read_as_it_is_written(
+    steps: list[methods.Training], settled: methods.Training | None, last: Quantize | None
+) -> None:
+    chain = (*steps, *(method for method in (settled, last) if method))
     assert methods.parse("+".join(map(methods.written, chain))) == chain
     assert from_json(methods.Chain, to_json(chain)) == chain  # type: ignore[type-var]
 
 
 @settings(deadline=None)
-@given(TRAINING, TRAINING)
+@given(TRAINING | LAST, TRAINING | LAST)
 def test_two_methods_have_one_name_only_if_they_are_one(a: methods.Training, b: methods.Training) -> None:
     assert (methods.label(a) == methods.label(b)) == (a == b)
     assert (Origin(a, "key") == Origin(b, "key")) == (a == b)
@@ -83,6 +89,9 @@ def test_two_methods_have_one_name_only_if_they_are_one(a: methods.Training, b: 
         ("distil=3", "takes no number"),
         ("factorize=0.9:taylor", "it takes none"),
         ("int8+distil", "put it last"),
+        ("qat+distil", "that would undo it"),
+        ("sparsify=0.3+qat+int8", "that would undo it"),
+        ("int8:gptq", "no option 'gptq'"),
         ("", "known: prune"),
     ],
 )

@@ -58,7 +58,7 @@ class Compress:
     """What `compress` tries.
 
     Attributes:
-        methods: kinds of compression; "bf16" and "int8" are applied to every model the others made, too.
+        methods: kinds of compression; "bf16", "fp16" and "int8" are applied to every model the others made, too.
         chains: what is done to the chosen model besides, such as "prune=0.5:taylor+distil+int8", see `methods`.
         time_seconds: wall time that `compress` may take; above 0 it also searches for chains, and measures what it
             finds.
@@ -71,7 +71,7 @@ class Compress:
             the margin.
     """
 
-    methods: tuple[Literal["prune", "distil", "bf16", "int8"], ...] = ("prune", "distil", "int8")
+    methods: tuple[Literal["prune", "distil", "bf16", "fp16", "int8"], ...] = ("prune", "distil", "int8")
     chains: tuple[str, ...] = ()
     time_seconds: float = 0.0
     runtimes: tuple[RuntimeName, ...] = ("torch", "onnxruntime", "openvino")

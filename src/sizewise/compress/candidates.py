@@ -26,7 +26,7 @@ from sizewise.store import Store, read_json, write_json
 from sizewise.tasks import Task
 from sizewise.tasks.problems.problem import prepared
 
-FLOATING: tuple[Precision, ...] = ("fp32", "bf16")
+FLOATING: tuple[Precision, ...] = ("fp32", "bf16", "fp16")
 """Precisions that the runtimes convert to themselves, in the order in which they are made."""
 
 WHOLE: dict[int, Precision] = {8: "int8", 4: "int4"}
@@ -61,13 +61,12 @@ def build(
         the candidates and, for each that could not be made, one sentence why.
     """
     candidates: list[Candidate] = []
-    asked = variants(study.compress)
     skipped = [f"{written(way)}: no runtime that was asked for has it" for way in _without_runtime(study.compress)]
     calibration = calibration_samples(task, quantize.CALIBRATION_SAMPLES)
     for number, run in enumerate(runs):
         with tempfile.TemporaryDirectory() as scratch:
             source = Source(deployable(run, task, store), task.signature, weights_of(run, store), Path(scratch))
-            for runtime, way in asked:
+            for runtime, way in (*variants(study.compress), *(_blamed(study) if number == 0 else ())):
                 candidate = _candidate(run, runtime, way, store)
                 try:
                     _make(candidate, run, task, store, source, calibration)
@@ -94,6 +93,13 @@ def variants(options: Compress) -> tuple[tuple[RuntimeName, Way], ...]:
         for name, runtime in runtimes.RUNTIMES.items()
         if _precision(way) in runtime.precisions and name in ("torch", *options.runtimes)
     )
+
+
+def _blamed(study: Study) -> tuple[tuple[RuntimeName, Way], ...]:
+    """Mixed precision, for which layers are measured one by one, of the chosen model where a search has the time."""
+    options, way = study.compress, Quantize(layers="mixed")
+    wanted = options.time_seconds > 0 and "int8" in options.methods and "onnxruntime" in options.runtimes
+    return (("onnxruntime", way),) if wanted and ("onnxruntime", way) not in variants(options) else ()
 
 
 def _quantizations(options: Compress) -> tuple[Quantize, ...]:
@@ -136,6 +142,7 @@ def _make(candidate: Candidate, run: Run, task: Task, store: Store, source: Sour
             (temporary / name).write_bytes(content)
         config_of(candidate, run, task).write(temporary)
         write_json(temporary / "candidate.json", candidate)
+        runtimes.load(temporary)(calibration[:2])  # what this processor has no instructions for fails now, and is said
         temporary.chmod(0o755)
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
@@ -166,6 +173,8 @@ def _convert(candidate: Candidate, source: Source, task: Task, folder: Path, cal
 
 def _for_onnxruntime(way: Quantize, task: Task, graph: Path, target: Path, calibration: NDArray[Any]) -> None:
     match way:
+        case Quantize(parts="weights"):
+            raise ConversionError("8-bit weights alone are for OpenVINO", hint="ask for int8")
         case Quantize() if task.signature.layout in ("tokens", "series"):
             if way != Quantize():
                 raise ConversionError(
@@ -180,8 +189,10 @@ def _for_onnxruntime(way: Quantize, task: Task, graph: Path, target: Path, calib
 
 def _for_openvino(way: Quantize, task: Task, graph: Path, target: Path, calibration: NDArray[Any]) -> None:
     match way:
-        case Quantize(4):
-            quantize.openvino_weights(graph, target)
+        case Quantize(rounding="gptq") if task.signature.autoregressive:
+            raise ConversionError("no samples are at hand for the graphs of a model of two", hint="ask for int4 alone")
+        case Quantize(4) | Quantize(parts="weights"):
+            quantize.openvino_weights(graph, target, way, calibration)
         case Quantize() if task.signature.autoregressive:
             raise ConversionError(
                 "int8 of a model of two graphs is made by ONNX Runtime only",

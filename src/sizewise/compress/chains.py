@@ -7,14 +7,31 @@ from dataclasses import replace
 
 import torch
 
+from sizewise import families
 from sizewise import recipe as recipes
 from sizewise.compress.factorize import factorize
 from sizewise.compress.prune import prune
+from sizewise.compress.qat import Rounding
+from sizewise.compress.shorten import shorten
+from sizewise.compress.sparsify import Zeros
 from sizewise.compress.start import trained
 from sizewise.compress.trials import FINE_TUNING_RATE, shortened
 from sizewise.config import Study
 from sizewise.errors import SizewiseError
-from sizewise.methods import DONE, Chain, Distil, Factorize, Prune, Quantize, Training, label
+from sizewise.loop import features
+from sizewise.methods import (
+    DONE,
+    QAT,
+    Chain,
+    Distil,
+    Factorize,
+    Prune,
+    Quantize,
+    Shorten,
+    Sparsify,
+    Training,
+    label,
+)
 from sizewise.records import Origin, Run, Trial
 from sizewise.store import Store
 from sizewise.tasks import Task
@@ -71,6 +88,8 @@ def cannot(method: Training, parent: Run, task: Task, store: Store) -> str:
     signature = task.signature
     try:
         match method:
+            case Distil(lesson="features"):
+                features(trained(parent.trial, store, signature), families.example(signature, 2)[0], signature)
             case Distil() if not task.problem.distils:
                 return f"{signature.problem} has no single vector of logits a sample"
             case Prune():
@@ -79,6 +98,13 @@ def cannot(method: Training, parent: Run, task: Task, store: Store) -> str:
                 prune(module, method, signature, {n: torch.rand(p.shape) for n, p in module.named_parameters()})
             case Factorize():
                 factorize(trained(parent.trial, store, signature), method, signature)
+            case Shorten():
+                # Nor does it matter which layers go.
+                shorten(trained(parent.trial, store, signature), method, signature, lambda module: 0.0)
+            case Sparsify():
+                Zeros(method).begin(trained(parent.trial, store, signature))
+            case QAT():
+                Rounding().begin(trained(parent.trial, store, signature))
     except SizewiseError as error:
         return error.message
     return ""

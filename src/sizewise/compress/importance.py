@@ -52,6 +52,11 @@ def weight_scores(module: nn.Module, importance: Importance, data: Data, recipe:
     return {name: w.square() * second[name] / 2 for name, w in weights.items()}
 
 
+def sampled(data: Data) -> Tensor:
+    """The training samples that methods look at, spread over the split."""
+    return torch.linspace(0, len(data.x) - 1, min(SAMPLES, len(data.x))).long()
+
+
 def _gradients(module: nn.Module, data: Data, recipe: Recipe) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Mean and mean square of the gradients of batches."""
     problem, signature = data.task.problem, data.task.signature
@@ -59,7 +64,7 @@ def _gradients(module: nn.Module, data: Data, recipe: Recipe) -> tuple[dict[str,
     parameters = dict(module.named_parameters())
     first = {name: torch.zeros_like(p) for name, p in parameters.items()}
     second = {name: torch.zeros_like(p) for name, p in parameters.items()}
-    chosen = torch.linspace(0, len(data.x) - 1, min(SAMPLES, len(data.x))).long()
+    chosen = sampled(data)
     for batch in torch.split(chosen, BATCH):
         x, y = trimmed(data.x[batch], signature), data.y[batch]
         sums, counts = problem.losses(problem.forward(module, x, y), y, recipe)

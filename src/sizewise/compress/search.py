@@ -1,10 +1,10 @@
 """The search for chains: which methods, how strong, in which order; through Optuna, the only file that knows it.
 
-A chain is judged by what costs little to know: the validation loss of one seed after its last step, its parameters
-(bytes) and its floating-point operations (time). Optuna's tree-structured Parzen estimator (Bergstra et al. 2011; for
-several objectives Ozaki et al. 2022) proposes the next ones. What no other chain equals or beats in all three survives,
-and survivors alone are converted and measured. The search is kept in the study's folder: it goes on where it stopped,
-and Optuna's dashboard opens it.
+A chain is judged by what costs little to know: the validation loss of one seed after its last step, with weights and
+inputs rounded to 8 bits where int8 is asked for, its parameters (bytes) and its floating-point operations (time).
+Optuna's tree-structured Parzen estimator (Bergstra et al. 2011; for several objectives Ozaki et al. 2022) proposes the
+next ones. What no other chain equals or beats in all three survives, and survivors alone are converted and measured.
+The search is kept in the study's folder: it goes on where it stopped, and Optuna's dashboard opens it.
 """
 
 from __future__ import annotations
@@ -18,30 +18,37 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sizewise.compress import chains
+from sizewise.compress.qat import rounded_loss
+from sizewise.compress.start import trained
 from sizewise.config import Study
 from sizewise.errors import extra
-from sizewise.methods import Chain, Distil, Factorize, Importance, Prune, Scope, said
+from sizewise.loop import Data
+from sizewise.methods import QAT, Chain, Distil, Factorize, Importance, Prune, Scope, Shorten, Training, said
 from sizewise.records import Run, Trial
 from sizewise.store import Store
 from sizewise.tasks import Task
 
-JOURNAL = "search.journal"
-"""File of the study's folder that Optuna writes."""
+JOURNAL, STUDY = "search.journal", "chains"
+"""File of the study's folder that Optuna writes, and what it calls the search."""
 
 OBJECTIVES = ("validation loss", "parameters", "operations")
 ORDERS = ("prune", "factorize", "prune, factorize", "factorize, prune")
+SHORTENING = ("shorten", "shorten, prune", "shorten, factorize")
 IMPORTANCES: tuple[Importance, ...] = ("magnitude", "taylor", "hessian")
 SCOPES: tuple[Scope, ...] = ("global", "uniform")
-KEEP, ENERGY = (0.05, 0.9), (0.4, 0.98)
+KEEP, ENERGY, LAYERS = (0.05, 0.9), (0.4, 0.98), (0.2, 0.9)
+LAST: dict[str, Training] = {"distil": Distil(), "distil:features": Distil(lesson="features"), "qat": QAT()}
+"""What a chain may end with."""
 
 Train = Callable[[Sequence[Trial]], Sequence[Run]]
 
 
 class Found(NamedTuple):
-    """A chain and the run that its last step left."""
+    """A chain, the run that its last step left, and the validation loss that it is judged by."""
 
     chain: Chain
     run: Run
+    loss: float
 
 
 class Searched(NamedTuple):
@@ -84,11 +91,13 @@ def search(
     began = time.monotonic()
     found: dict[str, Found] = {}
     failed: list[str] = []
+    orders, last = _choices(study, parent, task, store)
+    data = Data.of(task)
     with _quiet(optuna):
         asked = _open(optuna, store)
         while (not found and not failed) or time.monotonic() - began < seconds:
             batch = [asked.ask() for _ in range(at_once)]
-            proposed = [_propose(trial, distils=task.problem.distils) for trial in batch]
+            proposed = [_propose(trial, orders, last) for trial in batch]
             for trial, chain, result in zip(
                 batch, proposed, _runs(study, proposed, parent, teachers, task, store, train), strict=True
             ):
@@ -97,15 +106,16 @@ def search(
                     failed.append(f"{said(chain)}: {result}")
                     asked.tell(trial, state=optuna.trial.TrialState.FAIL)
                 else:
-                    found[result.trial.key] = Found(chain, result)
-                    asked.tell(trial, _objectives(result))
+                    made = Found(chain, result, _loss(study, result, data, store))
+                    found[result.trial.key] = made
+                    asked.tell(trial, _objectives(made))
             on_share(min(1.0, (time.monotonic() - began) / max(seconds, 1.0)))
     return Searched(survivors(list(found.values())), len(found), tuple(dict.fromkeys(failed)))
 
 
 def survivors(found: Sequence[Found]) -> tuple[Found, ...]:
     """Those that no other one equals or beats in every objective while beating it in one, fewest parameters first."""
-    table = np.array([_objectives(each.run) for each in found]).reshape(len(found), len(OBJECTIVES))
+    table = np.array([_objectives(each) for each in found]).reshape(len(found), len(OBJECTIVES))
     kept = [
         each
         for row, each in zip(table, found, strict=True)
@@ -120,9 +130,22 @@ def spread(found: Sequence[Found], count: int) -> tuple[Found, ...]:
     return tuple(found[place] for place in places)
 
 
-def _objectives(run: Run) -> tuple[float, float, float]:
-    loss = run.validation.loss
-    return (loss if np.isfinite(loss) else 1e9, float(run.params), float(run.flops))
+def _objectives(made: Found) -> tuple[float, float, float]:
+    return (made.loss if np.isfinite(made.loss) else 1e9, float(made.run.params), float(made.run.flops))
+
+
+def _loss(study: Study, run: Run, data: Data, store: Store) -> float:
+    if "int8" not in study.compress.methods:
+        return run.validation.loss
+    return rounded_loss(trained(run.trial, store, data.task.signature), run.trial.recipe, data)
+
+
+def _choices(study: Study, parent: Run, task: Task, store: Store) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The orders of methods, and what may come last, that the model and the study allow."""
+    shortens = not chains.cannot(Shorten(LAYERS[0]), parent, task, store)
+    wanted = {name: method for name, method in LAST.items() if name != "qat" or "int8" in study.compress.methods}
+    last = tuple(name for name, method in wanted.items() if not chains.cannot(method, parent, task, store))
+    return (*ORDERS, *(SHORTENING if shortens else ())), ("nothing", *last)
 
 
 def _open(optuna: Any, store: Store) -> Any:
@@ -130,7 +153,7 @@ def _open(optuna: Any, store: Store) -> Any:
 
     storage = optuna.storages.JournalStorage(JournalFileBackend(str(store / JOURNAL)))
     made = optuna.create_study(
-        study_name="compress",
+        study_name=STUDY,
         storage=storage,
         directions=["minimize"] * len(OBJECTIVES),
         sampler=optuna.samplers.TPESampler(seed=0, multivariate=True, group=True),
@@ -140,19 +163,20 @@ def _open(optuna: Any, store: Store) -> Any:
     return made
 
 
-def _propose(trial: Any, *, distils: bool) -> Chain:
+def _propose(trial: Any, orders: Sequence[str], last: Sequence[str]) -> Chain:
     """A chain of Optuna's choice. Shares have two digits, so that the same ones come up again and are known."""
-    made: list[Prune | Factorize | Distil] = []
-    for name in trial.suggest_categorical("order", ORDERS).split(", "):
-        if name == "prune":
+    made: list[Training] = []
+    for name in trial.suggest_categorical("order", orders).split(", "):
+        if name == "shorten":
+            made.append(Shorten(round(trial.suggest_float("layers", *LAYERS), 1)))
+        elif name == "prune":
             keep = round(trial.suggest_float("keep", *KEEP, log=True), 2)
             importance = trial.suggest_categorical("importance", IMPORTANCES)
             made.append(Prune(keep, importance, trial.suggest_categorical("scope", SCOPES)))
         else:
             made.append(Factorize(round(trial.suggest_float("energy", *ENERGY), 2)))
-    if distils and trial.suggest_categorical("distil", (True, False)):
-        made.append(Distil())
-    return tuple(made)
+    end = trial.suggest_categorical("last", last)
+    return (*made, *([LAST[end]] if end in LAST else []))
 
 
 def _runs(

@@ -9,11 +9,14 @@ from torch import Tensor, nn
 
 from sizewise import families
 from sizewise.compress.factorize import factorize
-from sizewise.compress.importance import weight_scores
+from sizewise.compress.importance import sampled, weight_scores
 from sizewise.compress.narrow import narrow
 from sizewise.compress.prune import prune
-from sizewise.loop import Data, Start, predict
-from sizewise.methods import Distil, Factorize, Narrow, Prune
+from sizewise.compress.qat import Rounding
+from sizewise.compress.shorten import shorten
+from sizewise.compress.sparsify import Zeros
+from sizewise.loop import Data, Start, features, predict, validation_loss
+from sizewise.methods import QAT, Distil, Factorize, Narrow, Prune, Shorten, Sparsify
 from sizewise.records import Signature, Trial
 from sizewise.store import Store
 from sizewise.train import untaught
@@ -36,8 +39,22 @@ def prepare(trial: Trial, store: Store, data: Data) -> Start:
         case Prune() as method:
             scores = weight_scores(module, method.importance, data, trial.recipe, trial.seed)
             return _formed(prune(module, method, task, scores), trial, data)
+        case Shorten() as method:
+            return _formed(shorten(module, method, task, lambda m: training_loss(m, trial, data)), trial, data)
         case Factorize() as method:
             return _formed(factorize(module, method, task), trial, data)
+        case Sparsify() as method:
+            return replace(_formed(module, trial, data), constraint=Zeros(method))
+        case QAT():
+            return replace(_formed(module, trial, data), constraint=Rounding())
+
+
+def training_loss(module: nn.Module, trial: Trial, data: Data) -> float:
+    """Mean loss on the training samples that gradients are taken on, in evaluation mode."""
+    chosen = sampled(data)
+    return validation_loss(
+        module, trial.recipe, replace(data, x_validation=data.x[chosen], y_validation=data.y[chosen])
+    )
 
 
 def trained(trial: Trial, store: Store, task: Signature) -> nn.Module:
@@ -53,15 +70,18 @@ def _formed(module: nn.Module, trial: Trial, data: Data, teacher: Tensor | None 
 
 
 def _taught(method: Distil, parents: tuple[str, ...], store: Store, data: Data) -> Tensor:
-    """What the teachers say, as logits for the training split.
+    """What the teachers say of the training split: logits, or the features of all, one beside the other.
 
-    Those of an ensemble are the logarithms of its mean probabilities at the method's temperature, times that
+    Logits of an ensemble are the logarithms of its mean probabilities at the method's temperature, times that
     temperature: a softmax at the temperature gives the mean back.
     """
     signature, said = data.task.signature, []
     for key in (*parents, *method.teachers):
         module = families.arrange_module(trained(store.run(key).trial, store, signature), signature)
-        said.append(predict(module, data.x, signature))
+        tell = features if method.lesson == "features" else predict
+        said.append(tell(module, data.x, signature))
+    if method.lesson == "features":
+        return torch.cat(said, dim=1)
     if len(said) == 1:
         return said[0]
     shares = [torch.softmax(logits / method.temperature, dim=1) for logits in said]

@@ -1,15 +1,15 @@
 """How a compressed model differs in form from its family's model, so that it can be built again from its weights.
 
 The file of its weights says its form itself, as safetensors metadata: numbers that the module's own code counts with,
-such as heads, and which layers became products of two. Shapes are those of the tensors. So whatever reads weights,
-from training to a server, reads models that no family makes, and nothing is ever unpickled.
+such as heads, which layers of a stack are left, and which became products of two. Shapes are those of the tensors. So
+whatever reads weights, from training to a server, reads models that no family makes, and nothing is ever unpickled.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +24,10 @@ KEY = "form"
 """Name of the metadata."""
 
 Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
+Stack = nn.ModuleList | nn.Sequential
+
+STAYED = "stayed"
+"""Attribute of a stack that has lost layers: the places that those that are left had in the family's."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +38,12 @@ class Form:
         factored: names of the layers that are a product of two.
         counts: numbers that differ, by module and attribute such as "blocks.0.attention.heads"; one that is a single
             number is a tuple of one.
+        stayed: places in the family's stacks of the layers that are left, by the name of the stack.
     """
 
     factored: tuple[str, ...] = ()
     counts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    stayed: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, module: nn.Module, family_module: nn.Module) -> Form:
@@ -46,6 +52,9 @@ class Form:
         Args:
             family_module: such a model, unchanged; it may be without storage, and is changed.
         """
+        stayed = {name: vars(layer)[STAYED] for name, layer in module.named_modules() if STAYED in vars(layer)}
+        for name, places in stayed.items():
+            stay(family_module.get_submodule(name), places)
         factored = tuple(name for name, layer in module.named_modules() if isinstance(layer, Product))
         for name in factored:
             factor(family_module, name, 1)
@@ -55,7 +64,7 @@ class Form:
             for key, value in vars(layer).items():
                 if _counts(value) and value != other.get(key):
                     counts[f"{name}.{key}"] = value if isinstance(value, tuple) else (value,)
-        return cls(factored, counts)
+        return cls(factored, counts, stayed)
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -83,6 +92,21 @@ def _counts(value: object) -> bool:
     """Whether an attribute is a whole number or several; truth values are not."""
     values = value if isinstance(value, tuple) else (value,)
     return bool(values) and all(type(v) is int for v in values)
+
+
+def stay(stack: nn.Module, places: Sequence[int]) -> None:
+    """Take all layers out of a stack but those at these places; the others move up.
+
+    Raises:
+        DataError: it is no stack, or has no such places.
+    """
+    if not isinstance(stack, Stack) or not set(places) <= set(range(len(stack))) or not places:
+        raise DataError(f"there is no stack with layers {tuple(places)}", hint="the weights are another family's")
+    known = vars(stack).get(STAYED, tuple(range(len(stack))))
+    for place in reversed(range(len(stack))):
+        if place not in places:
+            del stack[place]
+    setattr(stack, STAYED, tuple(known[place] for place in sorted(places)))
 
 
 class Product(nn.Sequential):
@@ -154,21 +178,25 @@ def load_weights(module: nn.Module, path: Path) -> None:
 
 
 def _reshape(module: nn.Module, state: Mapping[str, Tensor], form: Form) -> None:
+    for name in sorted(form.stayed):  # a stack comes before those inside it
+        stay(_part(module, name), form.stayed[name])
     for name in form.factored:
         factor(module, name, 1)
     for path, value in form.counts.items():
         name, _, key = path.rpartition(".")
-        try:
-            holder = module.get_submodule(name)
-        except AttributeError as error:
-            raise DataError(
-                f"there is no part {name!r} in the model", hint="the weights are another family's"
-            ) from error
+        holder = _part(module, name)
         setattr(holder, key, value if isinstance(getattr(holder, key, 0), tuple) else value[0])
     tied = ties(module)
     for name, tensor in state.items():
         _resize(module, name, tensor)
     tie(module, tied)
+
+
+def _part(module: nn.Module, name: str) -> nn.Module:
+    try:
+        return module.get_submodule(name)
+    except AttributeError as error:
+        raise DataError(f"there is no part {name!r} in the model", hint="the weights are another family's") from error
 
 
 def _resize(module: nn.Module, name: str, tensor: Tensor) -> None:

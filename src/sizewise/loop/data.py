@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from sizewise import families, padding, room
 from sizewise import recipe as recipes
@@ -83,14 +83,34 @@ class Data:
         return replace(self, x=x, y=self.y[chosen])
 
 
+class Constraint(Protocol):
+    """What a method asks of weights while they are trained. All three change a module in place."""
+
+    def begin(self, module: nn.Module) -> None:
+        """Before anything holds the module's parameters."""
+
+    def follow(self, module: nn.Module, share: float, number: int) -> None:
+        """After each optimizer step: the share of the run that is done, and the number of the step in its epoch."""
+
+    def end(self, module: nn.Module) -> None:
+        """Leave weights that keep to the constraint, in a module as it was before."""
+
+
 @dataclass(frozen=True)
 class Start:
-    """What a run starts from: weights (None: random ones), their form, and, to distil, the teacher's logits (samples,
-    outputs)."""
+    """What a run starts from.
+
+    Attributes:
+        weights: None is random ones.
+        teacher: to distil, its logits or features for the whole training split (samples, outputs).
+        form: of the weights.
+        constraint: what they have to keep to.
+    """
 
     weights: dict[str, Tensor] | None = None
     teacher: Tensor | None = None
     form: families.Form = field(default_factory=families.Form)
+    constraint: Constraint | None = None
 
 
 def batches(data: Data, recipe: Recipe, generator: torch.Generator) -> Sequence[Tensor]:
@@ -126,7 +146,7 @@ def trimmed(x: Tensor, signature: Signature) -> Tensor:
 
 
 def take(data: Data, teacher: Tensor | None, fraction: float) -> tuple[Data, Tensor | None]:
-    """A share of the training split, and the teacher's logits for the same samples."""
+    """A share of the training split, and what the teacher says of the same samples."""
     if teacher is None:
         return data.subset(fraction), None
     labelled = replace(data, y=torch.arange(len(data.y))).subset(fraction)

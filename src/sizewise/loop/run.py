@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sizewise import families
 from sizewise import recipe as recipes
-from sizewise.loop.data import Data, Start, ahead, batches, generator, take
+from sizewise.loop.data import Constraint, Data, Start, ahead, batches, generator, take
 from sizewise.loop.environment import environment
 from sizewise.loop.evaluate import validate, validation_loss
 from sizewise.loop.state import State, begin, resume, snapshot
@@ -50,7 +50,7 @@ def train_one(
 
     Args:
         data: the task's full training split; the trial's fraction is taken here.
-        start: `teacher` holds logits for the full training split.
+        start: what `trial` starts from.
         runs: trials of this size that are to be trained in all: what is worth trying to speed them up.
     """
     parts, batch = trial.recipe.accumulate, recipes.batch_of(trial.recipe, len(data.x))
@@ -82,13 +82,13 @@ def _train_one(trial: Trial, data: Data, store: Store, start: Start, progress: P
     settle(state, trial, data, teacher, store, runs)
     saved = time.perf_counter()
     while state.epoch < recipe.epochs and not _should_stop(state, recipe):
-        _epoch(state, trial, data, teacher)
+        _epoch(state, trial, data, teacher, start.constraint)
         _leave_trunk(state, trial, store)
         progress(state.epoch / recipe.epochs)
         if time.perf_counter() - saved > CHECKPOINT_SECONDS and state.epoch < recipe.epochs:
             write_atomic(checkpoint, snapshot(state))
             saved = time.perf_counter()
-    run = _publish(trial, state, data, store, start.form)
+    run = _publish(trial, state, data, store, start)
     checkpoint.unlink(missing_ok=True)
     return run
 
@@ -122,7 +122,7 @@ def _denormals_flushed() -> Iterator[None]:
         torch.set_flush_denormal(bool(flushed))
 
 
-def _epoch(state: State, trial: Trial, data: Data, teacher: Tensor | None) -> None:
+def _epoch(state: State, trial: Trial, data: Data, teacher: Tensor | None, constraint: Constraint | None) -> None:
     """One pass over the training data, then the validation split, then one more point on the curve."""
     began = time.perf_counter()
     recipe, steps = trial.recipe, recipes.batches_per_epoch(trial.recipe, len(data.x))
@@ -136,6 +136,8 @@ def _epoch(state: State, trial: Trial, data: Data, teacher: Tensor | None) -> No
             for group in state.optimizer.param_groups:
                 group["lr"] = lr
             total += step(state, trial, data, teacher, batch) * len(batch)
+            if constraint is not None:
+                constraint.follow(state.module, (state.epoch * steps + number + 1) / (steps * recipe.epochs), number)
     recipes.evaluating(state.optimizer)
     state.epoch += 1
     if state.average is not None and recipes.average_epoch(recipe, state.epoch):
@@ -169,16 +171,18 @@ def _best_epoch(curve: tuple[Point, ...]) -> int:
     return min(curve, key=lambda point: point.validation_loss).epoch
 
 
-def _publish(trial: Trial, state: State, data: Data, store: Store, form: families.Form) -> Run:
+def _publish(trial: Trial, state: State, data: Data, store: Store, start: Start) -> Run:
     """Write weights and what each validation example contributes to the metrics, then the run that vouches for them."""
     module = state.model
     if state.best is not None:
         module.load_state_dict(state.best)
+    if start.constraint is not None:
+        start.constraint.end(module)
     task, folder = data.task, store.trial_folder(trial.key)
     deployable = eager.Deployable(module, task.preprocessor, task.signature)
     answers = task.problem.answers(eager.session(deployable, task.signature), task.validation, state.parts)
     judged = task.problem.judge(answers, task.validation)
-    families.save_weights(module.state_dict(), folder / "model.safetensors", form.metadata)
+    families.save_weights(module.state_dict(), folder / "model.safetensors", start.form.metadata)
     examples = {name: torch.from_numpy(values) for name, values in judged.examples.items()}
     families.save_weights(examples, folder / "validation.safetensors")
     slots = recipes.slots(trial.recipe)

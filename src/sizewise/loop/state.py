@@ -60,6 +60,8 @@ def begin(trial: Trial, task: Task, start: Start) -> State:
     if start.weights is not None:
         families.fill(module, start.weights, start.form)
     module = families.arrange_module(module, task.signature)
+    if start.constraint is not None:
+        start.constraint.begin(module)
     average = recipes.average(trial.recipe, module)
     return State(module, recipes.optimizer(trial.recipe, module), average, parts=trial.recipe.accumulate)
 

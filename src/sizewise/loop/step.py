@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sizewise import families
 from sizewise import recipe as recipes
 from sizewise.loop.data import Data, batches, generator, trimmed
+from sizewise.loop.lessons import alignment_loss, read, soft_loss
 from sizewise.loop.state import State
 from sizewise.methods import Distil
 from sizewise.records import Recipe, Trial
@@ -53,7 +53,7 @@ def _differentiated(state: State, trial: Trial, data: Data, teacher: Tensor | No
 
 
 def inputs(state: State, trial: Trial, data: Data, teacher: Tensor | None, chunk: Tensor) -> tuple[Tensor, ...]:
-    """What the loss of the samples `chunk` is computed from: samples, targets and, to distil, the teacher's logits."""
+    """What the loss of the samples `chunk` is computed from: samples, targets and, to distil, what the teacher says."""
     x, y = trimmed(data.x[chunk], data.task.signature), data.y[chunk]
     if trial.recipe.augment:  # by its first sample, which no other batch of the epoch has
         x, y = data.task.problem.augment(x, y, generator(trial.seed, state.epoch + 1, 1 + int(chunk[0])))
@@ -70,14 +70,19 @@ def _loss(
 ) -> tuple[Tensor, Tensor]:
     """Mean loss over the targets of a batch, and how many those are."""
     problem = data.task.problem
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=trial.recipe.precision == "bf16"):
+    method = trial.origin.method if trial.origin else None
+    from_features = isinstance(method, Distil) and method.lesson == "features"
+    with (
+        torch.autocast(x.device.type, torch.bfloat16, enabled=trial.recipe.precision == "bf16"),
+        read(module, wanted=from_features) as found,
+    ):
         outputs = problem.forward(module, x, y)
     outputs = outputs.float()  # losses are sums of small differences
     sums, counts = problem.losses(outputs, y, trial.recipe)
     loss = sums.sum() / counts.sum()
-    if teacher is not None and trial.origin is not None and isinstance(trial.origin.method, Distil):
-        method = trial.origin.method
-        loss = torch.lerp(loss, soft_loss(outputs, teacher, method.temperature), method.weight)
+    if teacher is not None and isinstance(method, Distil):
+        taught = alignment_loss(found[-1], teacher) if found else soft_loss(outputs, teacher, method.temperature)
+        loss = torch.lerp(loss, taught, method.weight)
     return loss, counts.sum()
 
 
@@ -90,13 +95,6 @@ def _scale_gradients(module: nn.Module, factor: float) -> None:
 def at_a_time(batch: int, parts: int) -> int:
     """Samples of a batch whose activations a step holds at a time, when its gradient is added up in parts."""
     return min(FULL_BATCH_CHUNK, -(-batch // parts))
-
-
-def soft_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """T²·KL(teacher || student) at temperature T (Hinton et al. 2015, arXiv:1503.02531, section 2)."""
-    student = F.log_softmax(logits / temperature, dim=1)
-    target = F.log_softmax(teacher / temperature, dim=1)
-    return temperature**2 * F.kl_div(student, target, reduction="batchmean", log_target=True)
 
 
 def time_steps(module: nn.Module, recipe: Recipe, data: Data, steps: int = 12) -> float:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from sizewise.methods import Chain, Quantize
+from sizewise.methods import QAT, Chain, Narrow, Prune, Quantize, Shorten, Sparsify
 from sizewise.records.choice import Comparison
 from sizewise.records.estimate import Estimate
 from sizewise.records.run import Scores
 
 RuntimeName = Literal["torch", "aotinductor", "onnxruntime", "openvino", "executorch"]
 
-Precision = Literal["fp32", "bf16", "int8", "int4"]
+Precision = Literal["fp32", "bf16", "fp16", "int8", "int4"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,9 +46,11 @@ class Candidate:
 
     @property
     def method(self) -> str:
-        """The last method that made its weights: "trained" where there is none; whatever prunes is "prune"."""
-        last = next((m.kind for m in reversed(self.chain) if not isinstance(m, Quantize)), "trained")
-        return "prune" if last == "narrow" else last
+        """The last method that made its weights fewer: "trained" where there is none; whatever prunes is "prune"."""
+        last = next((m for m in reversed(self.chain) if not isinstance(m, Quantize | QAT)), None)
+        if last is None:
+            return "trained"
+        return "prune" if isinstance(last, Narrow | Prune | Shorten | Sparsify) else last.kind
 
 
 @dataclasses.dataclass(frozen=True)

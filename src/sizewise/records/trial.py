@@ -7,7 +7,7 @@ import hashlib
 import json
 from typing import Any, Literal
 
-from sizewise.methods import Training
+from sizewise.methods import Distil, Training
 from sizewise.records.form import from_json, to_json
 
 
@@ -131,6 +131,8 @@ class Trial:
         plain = to_json(trial) | {"recipe": to_json(trial.recipe.decisive())}
         if self.start is None:
             del plain["start"]  # trials had no start once, and keep their keys
+        if self.origin and isinstance(self.origin.method, Distil) and self.origin.method.lesson == "answers":
+            del plain["origin"]["method"]["lesson"]  # teachers taught nothing else once
         text = json.dumps(plain, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

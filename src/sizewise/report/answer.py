@@ -65,7 +65,7 @@ def groups(
     return found
 
 
-_FLOATING: dict[Precision, str] = {"fp32": "full precision", "bf16": "computed in bf16"}
+_FLOATING: dict[Precision, str] = {"fp32": "full precision", "bf16": "computed in bf16", "fp16": "stored in fp16"}
 
 
 def describe(candidate: Candidate, made: Run | None, runs: Sequence[Run]) -> str:

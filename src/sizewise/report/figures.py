@@ -36,6 +36,7 @@ SHAPES: dict[tuple[RuntimeName, Precision], str] = {
     ("openvino", "int4"): "hourglass",
     ("torch", "bf16"): "right",
     ("openvino", "bf16"): "left",
+    ("openvino", "fp16"): "pentagon",
     ("aotinductor", "fp32"): "hexagon",
     ("executorch", "fp32"): "cross",
 }

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _NEEDED_FOR = "a model for OpenVINO"
 
-_HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16"}
+_HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f32"}
 """What to compute in. CPUs with bf16 units would use them unasked; those without any compute in fp32 when asked."""
 
 
@@ -38,12 +38,13 @@ def read(path: Path) -> openvino.Model:
     return openvino.Core().read_model(str(path))
 
 
-def save(model: openvino.Model, path: Path) -> None:
-    """Write a model as `path`, which ends in .xml, and the .bin beside it, with the weights as they are."""
+def save(model: openvino.Model, path: Path, *, halved: bool = False) -> None:
+    """Write a model as `path`, which ends in .xml, and the .bin beside it, with the weights as they are or, halved, in
+    16 bits."""
     with extra("openvino", needed_for=_NEEDED_FOR):
         import openvino
 
-    openvino.save_model(model, str(path), compress_to_fp16=False)
+    openvino.save_model(model, str(path), compress_to_fp16=halved)
 
 
 def missing() -> str:
@@ -52,17 +53,18 @@ def missing() -> str:
 
 
 def convert(source: Source, precision: Precision, folder: Path) -> None:
-    """Convert a model's ONNX files to OpenVINO's .xml and .bin. The weights stay in fp32: bf16 is a way to run them.
+    """Convert a model's ONNX files to OpenVINO's .xml and .bin. bf16 is a way to run weights that stay in fp32, fp16
+    one to store weights that run in fp32.
 
     Raises:
         MissingExtraError: OpenVINO is not installed.
     """
     for graph in source.graphs:
-        convert_file(graph, folder / f"{graph.stem}.xml")
+        save(read(graph), folder / f"{graph.stem}.xml", halved=precision == "fp16")
 
 
 def convert_file(onnx_path: Path, xml_path: Path) -> None:
-    """Convert one ONNX file to OpenVINO's .xml and the .bin beside it, in the same precision."""
+    """Convert one ONNX file to OpenVINO's .xml and the .bin beside it, weights as they are."""
     save(read(onnx_path), xml_path)
 
 

@@ -80,14 +80,14 @@ def whole(module: eager.Deployable, signature: Signature, most: int | None = Non
     if signature.autoregressive:
         raise ConversionError("what answers token by token is not compiled", hint="leave this runtime out")
     (part,) = parts(module, signature)
-    return replace(part, sizes=(_sizes(signature, most),))
+    return replace(part, sizes=(_sizes(signature, most, longest=signature.input_shape[0]),))
 
 
-def _sizes(signature: Signature, most: int | None = None) -> Sizes:
+def _sizes(signature: Signature, most: int | None = None, longest: int | None = None) -> Sizes:
     """Which dimensions of a batch may have any size. The example's batch is 2: 1 would be taken for a constant."""
     sizes: Sizes = {0: Dim("batch", max=most)}
     if signature.dynamic:
-        sizes[1] = Dim("steps", min=2, max=None if most is None else signature.input_shape[0])
+        sizes[1] = Dim("steps", min=2, max=longest)
     return sizes
 
 

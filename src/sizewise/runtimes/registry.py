@@ -95,7 +95,12 @@ RUNTIMES: Mapping[RuntimeName, Runtime] = MappingProxyType(
             ),
             Runtime("onnxruntime", "ONNX Runtime", "onnxruntime", (".onnx",), ("fp32", "int8"), "onnxruntime_onnx"),
             Runtime(
-                "openvino", "OpenVINO", "openvino", (".xml", ".bin"), ("fp32", "bf16", "int8", "int4"), "openvino_ir"
+                "openvino",
+                "OpenVINO",
+                "openvino",
+                (".xml", ".bin"),
+                ("fp32", "bf16", "fp16", "int8", "int4"),
+                "openvino_ir",
             ),
             Runtime(
                 "aotinductor", "AOTInductor", "aotinductor", (".pt2",), ("fp32",), "pytorch_aotinductor", native=True
