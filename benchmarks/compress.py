@@ -64,10 +64,10 @@ class Parent:
 
 
 PARENTS = {
-    "mnist_cnn": Parent("mnist", "cnn", (3, 6, 10, 16, 32), 4),
+    "mnist_cnn": Parent("mnist", "cnn", (4, 8, 16, 32), 2),
     "residual_cnn": Parent("mnist", "resnet", (2, 4, 8), 2),
-    "lstm": Parent("news", "lstm", (4, 8, 16, 32, 64), 8),
-    "transformer": Parent("news", "transformer", (8, 16, 32, 64), 8),
+    "lstm": Parent("news", "lstm", (8, 16, 32, 64), 6),
+    "transformer": Parent("news", "transformer", (8, 16, 32, 64), 6),
 }
 SEEDS = 3
 CORNER = 0.05
