@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -58,9 +59,16 @@ def copy(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Models:
 
 
 def look(models: Models, trainer: Trainer, seconds: float = SECONDS) -> Searched:
-    parent = models.runs[0]
+    parent, end = models.runs[0], time.monotonic() + seconds
     return search.search(
-        models.study, parent, [parent.trial.key], models.task, models.store, trainer, seconds=seconds, at_once=2
+        models.study,
+        parent,
+        [parent.trial.key],
+        models.task,
+        models.store,
+        trainer,
+        until=lambda found: end,
+        at_once=2,
     )
 
 

@@ -55,12 +55,9 @@ from sizewise.train import Event, Source
 
 T = TypeVar("T")
 
-SEARCHING, MEASURING = 0.4, 0.35
-"""Shares of the time of a search in which chains are tried, and survivors converted and measured; between them the
-survivors are trained over more seeds."""
-
-MODEL_SECONDS = 20.0
-"""What converting and measuring one model takes, in all runtimes and precisions, as it usually is."""
+SEEDING, MEASURING = 0.25, 0.35
+"""Shares of the time of a search that may go to training survivors over more seeds, and to converting and measuring
+them with all other models; the rest is spent on trying chains."""
 
 
 @dataclass(frozen=True)
@@ -253,27 +250,53 @@ class Workspace:
             began: when compression began, on the monotonic clock; its time limit counts from there.
             others: models that are to be converted and measured besides.
         """
-        limit = self.study.compress.time_seconds
+        limit, teaching = self.study.compress.time_seconds, sizes[choice.reference]
+        each = self._seconds_a_model(choice)
+        most = max(1, int(MEASURING * limit / each) - others)
+        workers = self.study.sweep.workers or os.cpu_count() or 1
+
+        def until(found: Sequence[chain_search.Found]) -> float:
+            kept = chain_search.spread(chain_search.survivors(found), most)
+            seeding = sum(self._seeding(one.run) for one in kept) / workers
+            return began + limit - (others + len(kept)) * each - min(seeding, SEEDING * limit)
+
         self.listener.stage("search for chains of methods")
         found = chain_search.search(
             self.study,
             self.store.run(choice.run),
-            [run.trial.key for run in sizes[choice.reference]],
+            [run.trial.key for run in teaching],
             self.task,
             self.store,
             lambda trials: self.run_trials(trials, lambda trial: 1.0),
-            seconds=began + SEARCHING * limit - time.monotonic(),
-            at_once=self.study.sweep.workers or os.cpu_count() or 1,
+            until=until,
+            at_once=workers,
             on_share=self.listener.share,
         )
-        kept = chain_search.spread(found.survivors, max(1, int(MEASURING * limit / MODEL_SECONDS) - others))
+        kept = chain_search.spread(found.survivors, most)
         self.listener.stage(f"{found.tried} chains tried; {len(kept)} that none equals, over more seeds")
-        runs = [self.scored(each.run) for each in kept]
-        for each in kept:
-            if time.monotonic() > began + (1 - MEASURING) * limit:
+        runs = [self.scored(one.run) for one in kept]
+        end = began + limit - (others + len(kept)) * each
+        for one in kept:
+            if time.monotonic() + self._seeding(one.run) / workers > end:
                 break
-            runs += self._chain(choice, sizes, ["+".join(map(written, each.chain))])[0]
+            runs += self._chain(choice, sizes, ["+".join(map(written, one.chain))])[0]
         return runs, found.failed
+
+    def _seeding(self, run: Run) -> float:
+        """Seconds of one thread that the other seeds of a chain take."""
+        made = chains.trained_seconds(run, self.store)
+        return made * (self.study.compress.seeds - 1)
+
+    def _seconds_a_model(self, choice: Choice) -> float:
+        """What converting a model takes and measuring it in all runtimes and precisions: the chosen one is converted
+        now, which it would be later, and two of its candidates are measured."""
+        self.listener.stage("see how long a model takes to convert and to measure")
+        began, run = time.monotonic(), self.store.run(choice.run)
+        candidates, _ = compression.build(self.study, (run,), self.task, self.store)
+        converted, some = time.monotonic(), (candidates[0], candidates[-1])
+        measure.measure(some, candidates[0], self.task, self.store, self.study.target)
+        measured = (time.monotonic() - converted) / len(some)
+        return converted - began + measured * len(candidates)
 
     def _chain(
         self, choice: Choice, sizes: dict[int, list[Run]], texts: Sequence[str]

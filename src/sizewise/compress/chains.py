@@ -46,6 +46,12 @@ def of(run: Run, store: Store) -> Chain:
     return (*(() if fresh else of(store.run(origin.parent), store)), origin.method)
 
 
+def trained_seconds(run: Run, store: Store) -> float:
+    """Seconds of training that a chain's steps took, to the run from the trained model that it began with."""
+    origin = run.trial.origin
+    return run.seconds + trained_seconds(store.run(origin.parent), store) if origin is not None else 0.0
+
+
 def name(chain: Chain) -> str:
     """What was done, as part of a file's name: the weights' part of a chain."""
     return "-".join(map(label, chain)) or DONE["trained"]

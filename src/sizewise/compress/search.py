@@ -41,6 +41,8 @@ LAST: dict[str, Training] = {"distil": Distil(), "distil:features": Distil(lesso
 """What a chain may end with."""
 
 Train = Callable[[Sequence[Trial]], Sequence[Run]]
+Until = Callable[[Sequence["Found"]], float]
+"""When to stop, on the monotonic clock, given what was found: survivors take time afterwards."""
 
 
 class Found(NamedTuple):
@@ -73,11 +75,11 @@ def search(
     store: Store,
     train: Train,
     *,
-    seconds: float,
+    until: Until,
     at_once: int = 1,
     on_share: Callable[[float], None] = lambda share: None,
 ) -> Searched:
-    """Try chains on a trained run for so many seconds, and at least one batch of `at_once`; what has begun is finished.
+    """Try chains on a trained run until time is up, and at least one batch of `at_once`; what has begun is finished.
 
     Args:
         teachers: keys of the runs that teach where a chain distils.
@@ -95,7 +97,7 @@ def search(
     data = Data.of(task)
     with _quiet(optuna):
         asked = _open(optuna, store)
-        while (not found and not failed) or time.monotonic() - began < seconds:
+        while (not found and not failed) or time.monotonic() < until(tuple(found.values())):
             batch = [asked.ask() for _ in range(at_once)]
             proposed = [_propose(trial, orders, last) for trial in batch]
             for trial, chain, result in zip(
@@ -109,7 +111,8 @@ def search(
                     made = Found(chain, result, _loss(study, result, data, store))
                     found[result.trial.key] = made
                     asked.tell(trial, _objectives(made))
-            on_share(min(1.0, (time.monotonic() - began) / max(seconds, 1.0)))
+            end = max(until(tuple(found.values())), began + 1.0)
+            on_share(min(1.0, (time.monotonic() - began) / (end - began)))
     return Searched(survivors(list(found.values())), len(found), tuple(dict.fromkeys(failed)))
 
 
