@@ -7,7 +7,7 @@ import hashlib
 import json
 from typing import Any, Literal
 
-from sizewise.methods import Training
+from sizewise.methods import Distil, Training
 from sizewise.records.form import from_json, to_json
 
 
@@ -133,6 +133,14 @@ class Trial:
             del plain["start"]  # trials had no start once, and keep their keys
         text = json.dumps(plain, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """Keys of the runs that it descends from and learns from."""
+        if self.origin is None:
+            return ()
+        teachers = self.origin.method.teachers if isinstance(self.origin.method, Distil) else ()
+        return (self.origin.parent, *teachers)
 
     @property
     def size(self) -> str:
