@@ -173,8 +173,10 @@ class Shared(Store):
         with self._reached():
             try:
                 self._files.pipe_file(self._at(name), data, mode="create")
-            except FileExistsError:
-                return False
+            except OSError:  # servers say in several ways that something is there
+                if self._files.exists(self._at(name)):
+                    return False
+                raise
         return True
 
     def _exists(self, name: str) -> bool:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -64,41 +64,41 @@ def run(
     memory: Callable[[Trial], int] = lambda trial: 0,
 ) -> list[Trial]:
     """An `Executor`. A process that dies takes no other trial along."""
-    events = Queue(actor_options=ON_HEAD)
-    listener = threading.Thread(target=_listen, args=(events, on_event), daemon=True)
-    listener.start()
+    with _explained(), _listening(on_event) as events:
+
+        def send(trial: Trial) -> Any:
+            return _do.options(memory=_granted(memory(trial))).remote(work, trial, events)
+
+        return _until_done(trials, send, workers, on_done)
+
+
+def _until_done(
+    trials: Sequence[Trial],
+    send: Callable[[Trial], Any],
+    workers: int,
+    on_done: Callable[[Trial, Failure | None], None],
+) -> list[Trial]:
+    """Keep the cluster supplied; those whose process died are returned."""
     waiting, died = deque(trials), []
     running: dict[Any, Trial] = {}
     try:
         while waiting or running:
             while waiting and len(running) < (workers or _room()):
                 trial = waiting.popleft()
-                running[_task(memory(trial)).remote(work, trial, events)] = trial
+                running[send(trial)] = trial
             (first,), _ = ray.wait(list(running))
             trial = running.pop(first)
             try:
-                failure = ray.get(first)
+                on_done(trial, ray.get(first))
             except NodeDiedError:
                 print("warning: a node was lost; its trial goes on elsewhere", file=sys.stderr)
                 waiting.appendleft(trial)
             except (WorkerCrashedError, OutOfMemoryError):
                 died.append(trial)
-            else:
-                on_done(trial, failure)
-        events.put(None)
-        listener.join(timeout=5)
-    except RayTaskError as error:
-        raise error.cause from error
-    except RayError as error:
-        raise SizewiseError(
-            f"the Ray cluster failed: {str(error).splitlines()[0]}",
-            hint="when it is up again, the same command goes on where it stopped",
-        ) from error
     finally:
         with suppress(RayError):  # of a cluster that is gone
             for reference in running:
                 ray.cancel(reference, force=True)
-            events.shutdown(force=True)
     return died
 
 
@@ -107,19 +107,31 @@ def _room() -> int:
     return max(1, 2 * int(ray.cluster_resources().get("CPU", 0)))
 
 
-def _task(memory: int) -> Any:
-    """What a worker does, and what it asks for. Ray gives a task of one core one thread."""
+def _granted(step: int) -> int:
+    """Bytes to ask for, given those of a training step: no more than the largest node has, where it will be tried."""
     most = max((int(node["Resources"].get("memory", 0)) for node in ray.nodes() if node["Alive"]), default=0)
-    return ray.remote(_do).options(
-        num_cpus=1,
-        memory=min(PROCESS_BYTES + memory, most),  # where no node has enough, the trial is tried on the largest
-        max_retries=0,
-        runtime_env={"env_vars": {"GLIBC_TUNABLES": MEMORY}},
-    )
+    return min(PROCESS_BYTES + step, most)
 
 
+@ray.remote(num_cpus=1, max_retries=0, runtime_env={"env_vars": {"GLIBC_TUNABLES": MEMORY}})
 def _do(work: Work, trial: Trial, events: Queue) -> Failure | None:
+    """What a node does. A task of one core has one thread there."""
     return do(work, trial, events.put)
+
+
+@contextmanager
+def _listening(on_event: Callable[[Event], None]) -> Iterator[Queue]:
+    """Where workers tell of progress, from any node."""
+    events = Queue(actor_options=ON_HEAD)
+    listener = threading.Thread(target=_listen, args=(events, on_event), daemon=True)
+    listener.start()
+    try:
+        yield events
+        events.put(None)
+        listener.join(timeout=5)
+    finally:
+        with suppress(RayError):
+            events.shutdown(force=True)
 
 
 def _listen(events: Queue, on_event: Callable[[Event], None]) -> None:
@@ -128,3 +140,17 @@ def _listen(events: Queue, on_event: Callable[[Event], None]) -> None:
             on_event(event)
     except RayError:  # the queue is gone with its cluster, which the sweep sees too
         return
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """What the work raised on a node, as it was raised there; else what is wrong with the cluster."""
+    try:
+        yield
+    except RayTaskError as error:
+        raise error.cause from error
+    except RayError as error:
+        raise SizewiseError(
+            f"the Ray cluster failed: {str(error).splitlines()[0]}",
+            hint="when it is up again, the same command goes on where it stopped",
+        ) from error
