@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from sizewise import tasks
 from sizewise.loop import Data, Start
@@ -42,8 +42,11 @@ from sizewise.train.worker import Executor
 LOG = "SIZEWISE_SCALE_LOG"
 """Variable with the file where every start of a trial is noted."""
 
-PAUSE = (1.0, 5.0)
+PAUSE = (2.0, 8.0)
 """Seconds between two faults."""
+
+FAULTS = ("node killed", "node killed", "node left", "trial killed", "trial killed", "command killed")
+"""What happens, each as likely as the others."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,10 @@ class Sleep:
 
 
 def made(count: int, epochs: int = 1) -> list[Trial]:
-    """Trials of the digits at four widths."""
+    """Trials of the digits at four widths. Gradients are added up in parts, which is done in one way only: else the
+    clock would choose among several, and results of two sweeps would differ by rounding."""
     task = tasks.load("digits")
-    recipe = Recipe(lr=0.01, batch_size=32, epochs=epochs)
+    recipe = Recipe(lr=0.01, batch_size=32, epochs=epochs, accumulate=2)
     return [Trial(task.name, task.fingerprint, "cnn", (2, 4, 8, 12)[n % 4], 1.0, recipe, n // 4) for n in range(count)]
 
 
@@ -119,7 +123,9 @@ def add(made_cluster: Any, number: int) -> None:
 def noted(trial: Trial, store: Store, data: Data) -> Start:
     """What a trial starts from, after its start was noted. Checkpoints are written at every epoch's end."""
     loop_run.CHECKPOINT_SECONDS = 0.0
-    line = {"key": trial.key, "resumed": store.checkpoint(trial.key).exists(), "time": time.time()}
+    network = os.readlink("/proc/self/ns/net")  # of the node, where nodes have their own
+    resumed = store.checkpoint(trial.key).exists()
+    line = {"key": trial.key, "resumed": resumed, "time": time.time(), "network": network}
     with open(os.environ[LOG], "a") as file:
         file.write(json.dumps(line) + "\n")
     return untaught(trial, store, data)
@@ -134,10 +140,18 @@ def drive(root: Path, on: str, share: str, count: int, epochs: int) -> None:
         train(trials, source, store, workers=2 if on == "local" else 0, on=on, prepare=noted)
 
 
-def driver(root: Path, on: str, share: str, options: argparse.Namespace) -> subprocess.Popen[bytes]:
+def driver(
+    root: Path,
+    on: str,
+    share: str,
+    options: argparse.Namespace,
+    before: Sequence[str] = (),
+    said: IO[bytes] | int = subprocess.PIPE,
+) -> subprocess.Popen[bytes]:
+    """The command in a process of its own, preceded by words such as `ip netns exec NAME`."""
     command = [sys.executable, __file__, "drive", "--root", str(root), "--on", on, "--share-url", share]
     command += ["--trials", str(options.trials), "--epochs", str(options.epochs)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE)
+    return subprocess.Popen([*before, *command], stderr=said)
 
 
 def results(root: Path) -> dict[str, Any]:
@@ -203,7 +217,7 @@ class Chaos:
 
     def _strike(self, process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
         nodes = sorted(self.cluster.worker_nodes, key=lambda node: node.node_id)
-        kind = self.rng.choice(["node killed", "node left", "trial killed", "command killed"])
+        kind = self.rng.choice(FAULTS)
         if kind.startswith("node") and nodes:
             self.cluster.remove_node(self.rng.choice(nodes), allow_graceful=kind == "node left")
         elif kind == "trial killed" and (found := workers()):
@@ -228,17 +242,20 @@ def workers() -> list[int]:
 
 
 @contextmanager
-def bucket(wanted: bool) -> Iterator[tuple[str, Callable[[], dict[str, int]]]]:
+def bucket(wanted: bool, host: str = "127.0.0.1") -> Iterator[tuple[str, Callable[[], dict[str, int]]]]:
     """The URL of a bucket that keeps every version of its objects, and how many each finished trial has."""
     if not wanted:
         yield "", dict
         return
+    import logging
+
     import boto3
     from moto.server import ThreadedMotoServer
 
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    logging.getLogger("werkzeug").setLevel("ERROR")
+    server = ThreadedMotoServer(host, 0, verbose=False)
     server.start()
-    host, port = server.get_host_and_port()
+    _, port = server.get_host_and_port()
     keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
     os.environ.update(keys | {"AWS_ENDPOINT_URL": f"http://{host}:{port}"})
     client = boto3.client("s3")

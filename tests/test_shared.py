@@ -197,7 +197,7 @@ def test_a_place_that_others_cannot_reach_is_refused(share: str, capsys: pytest.
 
 
 def test_a_url_that_nothing_reaches_says_what_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"nothing reaches gopher://hole\nhint: give s3://"):
+    with pytest.raises(UsageError, match=r"nothing reaches URLs of the kind 'gopher'\nhint: try s3://"):
         Shared(tmp_path, "gopher://hole").collect()
     with pytest.raises(MissingExtraError, match=r"gs://bucket cannot be reached: .*gcsfs.*\nhint: pip install"):
         Shared(tmp_path, "gs://bucket").collect()

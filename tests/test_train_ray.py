@@ -7,7 +7,10 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from ray.cluster_utils import Cluster
 from sizewise import tasks
 from sizewise.errors import DataError, StoreError
 from sizewise.loop import Data, Start
+from sizewise.loop import run as loop_run
 from sizewise.records import Reading, Recipe, Trial
 from sizewise.store import Store
 from sizewise.train import Source, train, untaught
@@ -88,6 +92,49 @@ def test_every_node_trains_and_progress_is_told(cluster: Cluster, tmp_path: Path
     assert len({path.read_text() for path in tmp_path.glob("*.node")}) == 3
     assert {event.key for event in told if event.share == 1.0} == {made.key for made in trials}
     assert any(0 < event.share < 1 for event in told)
+
+
+def followed(made: Trial, store: Store, data: Data) -> Start:
+    """Notes each start, on which node and whether from a checkpoint; there is one after every epoch."""
+    loop_run.CHECKPOINT_SECONDS = 0.0
+    with (store / "starts.txt").open("a") as file:
+        file.write(f"{made.key} {ray.get_runtime_context().get_node_id()} {store.checkpoint(made.key).exists()}\n")
+    return untaught(made, store, data)
+
+
+def test_a_lost_nodes_trial_goes_on_elsewhere_from_its_checkpoint(
+    cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task, there = tasks.load("digits", None), Store(tmp_path / "there")
+    # Gradients in parts are computed in one way only, not in whichever was the fastest when it was tried.
+    recipe = Recipe(lr=0.01, batch_size=32, epochs=30, accumulate=2)
+    trials = [trial(task, 8, seed, recipe=recipe) for seed in range(3)]
+    sweep = partial(train, trials, source(task.fingerprint), prepare=followed)
+
+    def struck() -> tuple[str, Any] | None:
+        """A trial under way on a node that may be lost, after its first checkpoint."""
+        nodes = {node.node_id: node for node in cluster.worker_nodes}
+        starts = (there / "starts.txt").read_text().splitlines() if (there / "starts.txt").exists() else []
+        for key, node, _ in map(str.split, starts):
+            if node in nodes and there.checkpoint(key).exists():
+                return key, nodes[node]
+        return None
+
+    with ThreadPoolExecutor(1) as thread:
+        under_way = thread.submit(sweep, there, workers=0, on=cluster.address)
+        while (found := struck()) is None and not under_way.done():
+            time.sleep(0.05)
+        assert found is not None
+        cluster.remove_node(found[1], allow_graceful=False)
+        runs = under_way.result(timeout=200)
+    cluster.add_node(num_cpus=1)
+    assert [run.trial for run in runs] == trials
+    starts = [line.split() for line in (there / "starts.txt").read_text().splitlines()]
+    assert [start[2] for start in starts if start[0] == found[0]] == ["False", "True"]
+    assert len(starts) == len(trials) + 1
+    assert "warning: a node was lost; its trial goes on elsewhere" in capsys.readouterr().err
+    sweep(Store(tmp_path / "here"), workers=2, prepare=untaught)
+    assert results(there.root) == results(tmp_path / "here")
 
 
 def test_what_fails_is_recorded_as_elsewhere(
