@@ -106,7 +106,7 @@ def test_two_who_train_the_same_trial_publish_one_run(client: Any, url: str, tmp
         thread.join()
     assert versions(client, url) == {f"trials/{made.key}.tar": 1}
     study = Shared(tmp_path / "study", url)
-    study.collect()
+    study.collect(made.key)
     found = study.find_run(made)
     assert found is not None
     assert found.seconds in (first.seconds, second.seconds)
@@ -198,11 +198,11 @@ def test_a_place_that_others_cannot_reach_is_refused(share: str, capsys: pytest.
 
 def test_a_url_that_nothing_reaches_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"nothing reaches URLs of the kind 'gopher'\nhint: try s3://"):
-        Shared(tmp_path, "gopher://hole").collect()
+        Shared(tmp_path, "gopher://hole").collect("key")
     with pytest.raises(MissingExtraError, match=r"gs://bucket cannot be reached: .*gcsfs.*\nhint: pip install"):
-        Shared(tmp_path, "gs://bucket").collect()
+        Shared(tmp_path, "gs://bucket").collect("key")
 
 
 def test_a_bucket_that_is_not_there_is_one_clear_error(url: str, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"cannot reach s3://no-such-bucket/a: .*\nhint: check the address"):
-        Shared(tmp_path, "s3://no-such-bucket/a").keep(tmp_path / "state", b"state")
+        Shared(tmp_path, "s3://no-such-bucket/a").offer([])

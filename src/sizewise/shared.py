@@ -28,6 +28,9 @@ from sizewise.store import Store, one_at_a_time, read_json, write_atomic
 
 T = TypeVar("T")
 
+FEW = 4
+"""Objects that are asked for one by one; of more it is first found out which there are."""
+
 
 class Shared(Store):
     """A study's folder on this machine, and the URL where workers on others leave what they make.
@@ -74,6 +77,7 @@ class Shared(Store):
 
     def offer(self, trials: Sequence[Trial]) -> None:
         """Give workers what these trials start from: trained weights, and runs of this folder."""
+        self._put("reached", b"")  # a place that cannot be written to is known before anything is trained
         for key in {key for trial in trials for key in trial.parents}:
             if not self._exists(_archive(key)):
                 self._publish(key)
@@ -93,10 +97,13 @@ class Shared(Store):
                 self._fetch(f"trunks/{trunk}/{name}")
 
     def collect(self, *keys: str) -> None:
-        """Take these finished trials into the folder; all that are at the URL, if none is named."""
-        named = keys or tuple(PurePosixPath(name).stem for name in self._listed("trials") if name.endswith(".tar"))
-        for key in named:
-            if not (self.trial_folder(key) / "run.json").exists() and (data := self._get(_archive(key))) is not None:
+        """Take these trials into the folder, as far as workers finished them."""
+        missing = [key for key in keys if not (self.trial_folder(key) / "run.json").exists()]
+        if len(missing) > FEW:
+            there = set(self._listed("trials"))
+            missing = [key for key in missing if f"{key}.tar" in there]
+        for key in missing:
+            if (data := self._get(_archive(key))) is not None:
                 self._unpack(key, data)
 
     def offer_data(self, name: str, path: Path) -> None:
@@ -150,7 +157,7 @@ class Shared(Store):
         """Whatever is wrong with the network or the rights there, as one error that says where."""
         try:
             yield
-        except (FileNotFoundError, FileExistsError, SizewiseError):
+        except SizewiseError:
             raise
         except Exception as error:  # each library behind fsspec has errors of its own
             raise StoreError(

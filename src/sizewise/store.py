@@ -297,7 +297,7 @@ class Store:
         """Fetch, in a worker, what there is of a trial and what it starts from."""
 
     def collect(self, *keys: str) -> None:
-        """Take these trials into the folder, if workers finished them; all that they finished, if none is named."""
+        """Take these trials into the folder, as far as workers finished them."""
 
     def offer_data(self, name: str, path: Path) -> None:
         """Give workers the user's data, a file or a folder."""

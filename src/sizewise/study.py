@@ -407,7 +407,7 @@ class Workspace:
 
     def _memory(self) -> Callable[[Trial], int]:
         """Bytes of a training step of each width, as the plan found them; 0 of others."""
-        known = self.found("plan.json", Plan, None)
+        known: Plan | None = self.found("plan.json", Plan, None)
         costs = {cost.width: cost.memory_bytes for cost in (known.costs if known is not None else ())}
         return lambda trial: costs.get(trial.width, 0)
 

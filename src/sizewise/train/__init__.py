@@ -74,7 +74,7 @@ def train(
     """
     ordered = tuple(dict.fromkeys(trials))
     store.root.mkdir(parents=True, exist_ok=True)
-    store.collect()
+    store.collect(*(trial.key for trial in ordered))
     missing = [trial for trial in ordered if store.find_run(trial) is None]
     missing.sort(key=cost, reverse=True)
     trained = {trial.key for trial in missing}

@@ -67,7 +67,7 @@ def run(
     with _explained(), _listening(on_event) as events:
 
         def send(trial: Trial) -> Any:
-            return _do.options(memory=_granted(memory(trial))).remote(work, trial, events)
+            return _TASK.options(memory=_granted(memory(trial))).remote(work, trial, events)
 
         return _until_done(trials, send, workers, on_done)
 
@@ -113,10 +113,12 @@ def _granted(step: int) -> int:
     return min(PROCESS_BYTES + step, most)
 
 
-@ray.remote(num_cpus=1, max_retries=0, runtime_env={"env_vars": {"GLIBC_TUNABLES": MEMORY}})
 def _do(work: Work, trial: Trial, events: Queue) -> Failure | None:
     """What a node does. A task of one core has one thread there."""
     return do(work, trial, events.put)
+
+
+_TASK = ray.remote(num_cpus=1, max_retries=0, runtime_env={"env_vars": {"GLIBC_TUNABLES": MEMORY}})(_do)
 
 
 @contextmanager
