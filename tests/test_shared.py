@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -152,7 +153,7 @@ def test_data_reaches_machines_that_do_not_see_it(url: str, tmp_path: Path) -> N
     path.unlink()
     machine = Shared(tmp_path / "machine", url)
     machine.root.mkdir()
-    work = Training(source, machine, untaught, {made.size: 1})  # type: ignore[arg-type]
+    work = Training(source, machine, untaught, Counter([made.size]))
     assert work(made, lambda share: None) is None
     study.collect(made.key)
     assert study.find_run(made) is not None

@@ -107,7 +107,7 @@ def test_a_lost_nodes_trial_goes_on_elsewhere_from_its_checkpoint(
 ) -> None:
     task, there = tasks.load("digits", None), Store(tmp_path / "there")
     # Gradients in parts are computed in one way only, not in whichever was the fastest when it was tried.
-    recipe = Recipe(lr=0.01, batch_size=32, epochs=30, accumulate=2)
+    recipe = Recipe(lr=0.01, batch_size=32, epochs=15, accumulate=2)
     trials = [trial(task, 8, seed, recipe=recipe) for seed in range(3)]
     sweep = partial(train, trials, source(task.fingerprint), prepare=followed)
 
@@ -126,7 +126,7 @@ def test_a_lost_nodes_trial_goes_on_elsewhere_from_its_checkpoint(
             time.sleep(0.05)
         assert found is not None
         cluster.remove_node(found[1], allow_graceful=False)
-        runs = under_way.result(timeout=200)
+        runs = under_way.result(timeout=300)
     cluster.add_node(num_cpus=1)
     assert [run.trial for run in runs] == trials
     starts = [line.split() for line in (there / "starts.txt").read_text().splitlines()]
