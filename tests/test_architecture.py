@@ -33,7 +33,8 @@ HOMES = {
     "grpc": "serve/rpc.py",
     "google": ("serve/messages.py", "serve/rpc.py"),
     "prometheus_client": "serve/metrics.py",
-    "ray": "serve/on_ray.py",
+    "ray": ("serve/on_ray.py", "train/on_ray.py"),  # replicas of a server, and trials
+    "fsspec": "shared.py",
     "orjson": "serve/wire.py",
     "tensorboard": "tracking.py",
     "rich": "console/progress.py",

@@ -160,6 +160,18 @@ def test_a_plan_with_everything_done_takes_no_time(tmp_path: Path) -> None:
     assert (done.finished, done.seconds) == (2, 0.0)
 
 
+def test_where_a_sweep_is_trained_is_no_part_of_its_plan(tmp_path: Path) -> None:
+    """What was begun here goes on on a cluster, by the plan that it has; costs that were timed anew would differ."""
+    asked = Study("digits", sweep=Sweep(widths=(2, 3), seeds=1, probes=False), recipe=Recipe(epochs=1))
+    here = Workspace.create(asked, tmp_path)
+    made = here.plan()
+    config.write(here.study, tmp_path / "study.toml")
+    here.store.save("plan.json", made)
+    there = Workspace.create(replace(asked, sweep=replace(asked.sweep, on="ray", share="s3://bucket/study")), tmp_path)
+    assert there.plan() == made
+    assert (there.study.sweep.on, there.study.sweep.share) == ("ray", "s3://bucket/study")
+
+
 @pytest.mark.slow
 def test_the_predicted_time_is_about_right(tmp_path: Path) -> None:
     """A small sweep of the real digits, in real worker processes. Seconds for milliseconds would be seen; how near the

@@ -36,7 +36,11 @@ class Sweep:
             the rule does not hold. None leaves it to the effort: not when it is quick.
         rates: factor of the rule's learning rate for each of `widths`, one each; () is 1 for all.
         time_seconds: wall time the sweep may take; the plan shrinks to fit.
-        workers: processes, one thread each; 0 is one a core.
+        workers: trials at a time, one thread each; 0 is one a core.
+        on: where trials are trained: "local" is this machine, "ray" the Ray cluster that it belongs to; else the
+            address of one, such as `ray://host:10001`.
+        share: a URL that all nodes of the cluster reach, such as `s3://bucket/study`, where they do not see the study's
+            folder; "" is the folder.
     """
 
     effort: Effort = "quick"
@@ -51,6 +55,8 @@ class Sweep:
     rates: tuple[float, ...] = ()
     time_seconds: float | None = None
     workers: int = 0
+    on: str = "local"
+    share: str = ""
 
 
 @dataclass(frozen=True)
@@ -140,6 +146,9 @@ PRESETS: dict[str, Preset] = {
 
 DROP = 0.6
 """Of the margin, what compression may lose unless the study says otherwise."""
+
+ALONE = ("file:", "local:", "memory:")
+"""Beginnings of URLs that reach one machine, or one process."""
 
 SMALL_TASK = 10_000
 """Training samples below which a batch is 32 and not 64, so that a model gets enough steps, and the seeds and the
@@ -238,6 +247,12 @@ def check(study: Study) -> None:
             "one number above 0 for each of sweep.widths",
         ),
         "sweep.workers": (sweep.workers >= 0, sweep.workers, "at least 0; 0 is one a core"),
+        "sweep.on": (bool(sweep.on), sweep.on, "local, ray, or the address of a Ray cluster"),
+        "sweep.share": (
+            not sweep.share or (sweep.share.find("://") > 0 and not sweep.share.startswith(ALONE)),
+            sweep.share,
+            "a URL that several machines reach, such as s3://bucket/study; a folder that all see needs none",
+        ),
         "compress.time_seconds": (
             study.compress.time_seconds >= 0,
             study.compress.time_seconds,

@@ -12,8 +12,8 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -108,6 +108,10 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # In the process that it travels to, another folder may be the current one.
+        return type(self), (self.root.absolute(),)
+
     def __truediv__(self, name: str) -> Path:
         return self.root / name
 
@@ -119,6 +123,14 @@ class Store:
     def trial_folder(self, key: str) -> Path:
         """Folder of one trial."""
         return self.root / "trials" / key
+
+    def checkpoint(self, key: str) -> Path:
+        """Where a trial under way is kept."""
+        return self.trial_folder(key) / "checkpoint.safetensors"
+
+    def weights(self, digest: str) -> Path:
+        """The study's own copy of trained weights that trials start from."""
+        return self.root / "starts" / f"{digest}.safetensors"
 
     def trunk_folder(self, key: str) -> Path:
         """Folder of the states that runs of different lengths branch off."""
@@ -255,6 +267,44 @@ class Store:
             number += 1
         folder.rename(aside)
         print(f"warning: {str(error).splitlines()[0]}; set aside as {aside}", file=sys.stderr)
+
+    def keep(self, path: Path, state: bytes) -> None:
+        """Keep the state of a run under way, for whoever goes on with it."""
+        write_atomic(path, state)
+
+    def drop(self, path: Path) -> None:
+        """Forget a state that nobody needs any more."""
+        path.unlink(missing_ok=True)
+
+    def once(self, name: str, kind: type[T], make: Callable[[], T]) -> T:
+        """The record `name`, made by the first who asks for it; others wait meanwhile and get the same."""
+        place = self.root / name
+        with one_at_a_time(place):
+            if not place.exists():
+                write_json(place, make())
+            return read_json(place, kind)
+
+    def reserved(self, key: str) -> AbstractContextManager[None]:
+        """Held by whoever trains a trial. A second process, perhaps of a machine thought lost, waits for the first."""
+        return one_at_a_time(self.root / "locks" / key)
+
+    # What a folder that all processes see does not need, and `Shared`, whose processes do not, does.
+
+    def offer(self, trials: Sequence[Trial]) -> None:
+        """Give workers what these trials start from."""
+
+    def bring(self, trial: Trial) -> None:
+        """Fetch, in a worker, what there is of a trial and what it starts from."""
+
+    def collect(self, *keys: str) -> None:
+        """Take these trials into the folder, as far as workers finished them."""
+
+    def offer_data(self, name: str, path: Path) -> None:
+        """Give workers the user's data, a file or a folder."""
+
+    def bring_data(self, name: str) -> Path | None:
+        """Where a worker finds the data that was offered; None if none was."""
+        return None
 
     def clear_trial(self, key: str) -> None:
         """Remove a trial folder, if there is one."""

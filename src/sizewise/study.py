@@ -48,6 +48,7 @@ from sizewise.records import (
     to_json,
 )
 from sizewise.runtimes import RUNTIMES
+from sizewise.shared import Shared
 from sizewise.starts import Starts
 from sizewise.store import Store, read_json
 from sizewise.tasks import Task
@@ -58,6 +59,9 @@ T = TypeVar("T")
 SEEDING, MEASURING = 0.25, 0.35
 """Shares of the time of a search that may go to training survivors over more seeds, and to converting and measuring
 them with all other models; the rest is spent on trying chains."""
+
+PLACES = ("on", "share")
+"""Keys of a sweep that say where it is trained."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,8 @@ class Workspace:
         """A study in a new folder, or the same study in its old one."""
         task = _load(requested)
         asked = to_json(requested)
+        for place in PLACES:  # where a study is trained changes nothing of its plan
+            del asked["sweep"][place]
         if not requested.start:
             del asked["start"]  # studies had no start once, and keep their plans
         text = json.dumps(asked, sort_keys=True) + task.fingerprint
@@ -134,7 +140,9 @@ class Workspace:
         """Plan the sweep and time its steps; a plan that the same request made before is kept."""
         known = self._known_plan()
         if known is not None:
-            self.study = config.read(self.store / "study.toml")
+            places = {name: getattr(self.study.sweep, name) for name in PLACES}
+            known_study = config.read(self.store / "study.toml")
+            self.study = replace(known_study, sweep=replace(known_study.sweep, **places))
             return plan.priced(self.study, known, self.store)
         self.study, planned = plan.plan(self.study, self.task, self.store, self.starts)
         return replace(planned, request=self.request)
@@ -405,18 +413,26 @@ class Workspace:
     def run_trials(self, trials: Sequence[Trial], cost: Callable[[Trial], float]) -> tuple[Run, ...]:
         """Train any trials on the study's data into its folder; `cost` is the predicted seconds of one."""
         self.listener.planned({trial.key: cost(trial) for trial in trials})
-        workers = self.study.sweep.workers or os.cpu_count() or 1
+        sweep = self.study.sweep
         source = Source(self.study.task, self.study.data, self.study.reading, self.study.metric, self.task.fingerprint)
         runs = train.train(
             trials,
             source,
-            self.store,
-            workers=workers,
+            Shared(self.store.root, sweep.share) if sweep.share else self.store,
+            workers=sweep.workers,
+            on=sweep.on,
             cost=cost,
+            memory=self._memory(),
             prepare=compression.prepare,
             on_event=self.listener.event,
         )
         return tuple(map(self.scored, runs))
+
+    def _memory(self) -> Callable[[Trial], int]:
+        """Bytes of a training step of each width, as the plan found them; 0 of others."""
+        known: Plan | None = self.found("plan.json", Plan, None)
+        costs = {cost.width: cost.memory_bytes for cost in (known.costs if known is not None else ())}
+        return lambda trial: costs.get(trial.width, 0)
 
     def _finished(self, trials: Sequence[Trial]) -> list[Run]:
         return [self.scored(run) for trial in trials if (run := self.store.find_run(trial)) is not None]

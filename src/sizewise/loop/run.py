@@ -27,7 +27,7 @@ from sizewise.loop.step import at_a_time, step
 from sizewise.loop.tiers import settle
 from sizewise.records import Point, Recipe, Run, Trial
 from sizewise.runtimes import eager
-from sizewise.store import Store, sha256, write_atomic
+from sizewise.store import Store, sha256
 from sizewise.tasks import Task
 
 CHECKPOINT_SECONDS = 15.0
@@ -76,7 +76,7 @@ def out_of_memory(error: BaseException) -> bool:
 def _train_one(trial: Trial, data: Data, store: Store, start: Start, progress: Progress, parts: int, runs: int) -> Run:
     task, recipe = data.task, trial.recipe
     data, teacher = take(data, start.teacher, trial.fraction)
-    checkpoint = store.trial_folder(trial.key) / "checkpoint.safetensors"
+    checkpoint = store.checkpoint(trial.key)
     state = resume(trial, task, start, checkpoint) or _branch(trial, task, start, store) or begin(trial, task, start)
     state.parts = parts
     settle(state, trial, data, teacher, store, runs)
@@ -86,10 +86,10 @@ def _train_one(trial: Trial, data: Data, store: Store, start: Start, progress: P
         _leave_trunk(state, trial, store)
         progress(state.epoch / recipe.epochs)
         if time.perf_counter() - saved > CHECKPOINT_SECONDS and state.epoch < recipe.epochs:
-            write_atomic(checkpoint, snapshot(state))
+            store.keep(checkpoint, snapshot(state))
             saved = time.perf_counter()
     run = _publish(trial, state, data, store, start)
-    checkpoint.unlink(missing_ok=True)
+    store.drop(checkpoint)
     return run
 
 
@@ -97,7 +97,7 @@ def _leave_trunk(state: State, trial: Trial, store: Store) -> None:
     """Keep the state at the end of the stable part, for longer runs to go on from."""
     trunk, here = recipes.trunk_of(trial), state.epoch == recipes.stable_epochs(trial.recipe)
     if trunk and here and state.parts == trial.recipe.accumulate:
-        write_atomic(store.trunk_folder(trunk) / f"{state.epoch}.safetensors", snapshot(state))
+        store.keep(store.trunk_folder(trunk) / f"{state.epoch}.safetensors", snapshot(state))
 
 
 def _branch(trial: Trial, task: Task, start: Start, store: Store) -> State | None:

@@ -22,7 +22,7 @@ from sizewise.loop.data import Data, batches, generator
 from sizewise.loop.state import State
 from sizewise.loop.step import at_a_time, inputs, mean_loss, step
 from sizewise.records import Engine, Tier, Trial
-from sizewise.store import Store, one_at_a_time, read_json, write_json
+from sizewise.store import Store
 
 LEAST_STEPS = 2000
 """Steps of a size below which nothing is tried: looking for a faster way takes as long as a thousand of them."""
@@ -61,13 +61,10 @@ def settle(state: State, trial: Trial, data: Data, teacher: Tensor | None, store
 
 def _of(size: _Size, state: State, store: Store) -> Engine:
     """What was chosen for a size, or is chosen now. Other workers wait for it."""
-    place = store / "engine" / f"{size.trial.size}.json"
-    if not place.exists() and (why := size.too_short()):
+    name = f"engine/{size.trial.size}.json"
+    if not (store / name).exists() and (why := size.too_short()):
         return _reference(why)
-    with one_at_a_time(place):
-        if not place.exists():
-            write_json(place, size.chosen(state))
-        return read_json(place, Engine)
+    return store.once(name, Engine, lambda: size.chosen(state))
 
 
 def _reference(why: str) -> Engine:

@@ -137,6 +137,14 @@ class Trial:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
+    def parents(self) -> tuple[str, ...]:
+        """Keys of the runs that it descends from and learns from."""
+        if self.origin is None:
+            return ()
+        teachers = self.origin.method.teachers if isinstance(self.origin.method, Distil) else ()
+        return (self.origin.parent, *teachers)
+
+    @property
     def size(self) -> str:
         """Content hash of what the seeds of one size share, whatever their rate, length, data or parent."""
         recipe = dataclasses.replace(self.recipe, lr=1.0, epochs=1)

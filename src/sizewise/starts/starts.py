@@ -69,7 +69,7 @@ class Starts:
         """
         for trial in trials:
             found = self.file(trial.width, trial.seed)
-            own = _copy_of(found.sha256, store)
+            own = store.weights(found.sha256)
             if not own.exists():
                 write_atomic(own, lambda copy, source=found.path: shutil.copyfile(source, copy))  # type: ignore[misc]
                 _checked(own, found.sha256)
@@ -110,24 +110,20 @@ def initial(trial: Trial, store: Store, signature: Signature) -> dict[str, Tenso
     """
     if trial.start is None:
         return None
-    path = _copy_of(trial.start.sha256, store)
+    path = store.weights(trial.start.sha256)
     _checked(path, trial.start.sha256)
     return _take(trial, families.load(trial.family, signature), trial.start, path)[0]
 
 
 def kept(trials: Iterable[Trial], store: Store) -> bool:
     """Whether a study has all the weights that these trials start from."""
-    return all(_copy_of(trial.start.sha256, store).is_file() for trial in trials if trial.start)
+    return all(store.weights(trial.start.sha256).is_file() for trial in trials if trial.start)
 
 
 def _take(trial: Trial, family: Family, weights: Weights, path: Path) -> tuple[dict[str, Tensor], Taken]:
     module = family.build(trial.width, seed=trial.seed)
     taken = take(module, read_weights(path), family, trial.width, weights)
     return module.state_dict(), taken
-
-
-def _copy_of(digest: str, store: Store) -> Path:
-    return store / "starts" / f"{digest}.safetensors"
 
 
 def _checked(path: Path, digest: str) -> None:
