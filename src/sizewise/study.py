@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from sizewise import choose as choosing
 from sizewise import compress as compression
-from sizewise import config, diagnose, laws, measure, plan, recipe, recommend, starts, tasks, train, tune
+from sizewise import config, diagnose, distributed, laws, measure, plan, recipe, recommend, starts, tasks, train, tune
 from sizewise import scenarios as loads
 from sizewise import search as searching
 from sizewise.compress import chains
@@ -103,6 +103,7 @@ class Workspace:
         asked = to_json(requested)
         if not requested.start:
             del asked["start"]  # studies had no start once, and keep their plans
+        del asked["cluster"]  # where it is trained does not change what is
         text = json.dumps(asked, sort_keys=True) + task.fingerprint
         request = hashlib.sha256(text.encode()).hexdigest()[:16]
         study = config.resolve(requested, task)
@@ -137,10 +138,13 @@ class Workspace:
         """Plan the sweep and time its steps; a plan that the same request made before is kept."""
         known = self._known_plan()
         if known is not None:
-            self.study = config.read(self.store / "study.toml")
-            return plan.priced(self.study, known, self.store)
-        self.study, planned = plan.plan(self.study, self.task, self.store, self.starts)
-        return replace(planned, request=self.request)
+            self.study = replace(config.read(self.store / "study.toml"), cluster=self.study.cluster)
+            planned = plan.priced(self.study, known, self.store)
+        else:
+            self.study, planned = plan.plan(self.study, self.task, self.store, self.starts)
+        samples = len(self.task.train) * self.study.recipe.epochs
+        more = plan.more(planned, self.found("law.json", tuple[Law, ...], ()), samples)
+        return replace(planned, request=self.request, more=more)
 
     def train(self, planned: Plan) -> tuple[Run, ...]:
         """Train whatever the plan has and the folder has not, each width at a rate that was checked."""
@@ -384,15 +388,12 @@ class Workspace:
         self.listener.planned({trial.key: cost(trial) for trial in trials})
         workers = self.study.sweep.workers or os.cpu_count() or 1
         source = Source(self.study.task, self.study.data, self.study.reading, self.study.metric, self.task.fingerprint)
-        runs = train.train(
-            trials,
-            source,
-            self.store,
-            workers=workers,
-            cost=cost,
-            prepare=compression.prepare,
-            on_event=self.listener.event,
-        )
+        prepare, tell = compression.prepare, self.listener.event
+        if distributed.workers() > 1:
+            cluster = self.study.cluster
+            runs = distributed.train(trials, source, self.store, prepare=prepare, cluster=cluster, on_event=tell)
+        else:
+            runs = train.train(trials, source, self.store, workers=workers, cost=cost, prepare=prepare, on_event=tell)
         return tuple(map(self.scored, runs))
 
     def _finished(self, trials: Sequence[Trial]) -> list[Run]:

@@ -80,6 +80,7 @@ def train(
     cost: Callable[[Trial], float] = lambda trial: 1.0,
     prepare: Prepare = untaught,
     on_event: Callable[[Event], None] = lambda event: None,
+    by: Callable[[list[Trial]], None] | None = None,
 ) -> tuple[Run, ...]:
     """Train every trial that the store does not hold yet.
 
@@ -88,6 +89,7 @@ def train(
         cost: predicted seconds of a trial; the longest start first, so that no worker is left with one at the end.
         prepare: what a trial starts from; a module-level function, since it is called in the workers.
         on_event: called in this process whenever a trial makes progress.
+        by: trains trials that do not wait for each other; None is worker processes of this machine, one a trial.
 
     Returns:
         the runs, in the order of the trials. A trial that failed has none: the store knows why, and it is tried again
@@ -107,7 +109,7 @@ def train(
         store.clear_failure(trial)
     pool = partial(_pool, source=source, store=store, prepare=prepare, on_event=on_event)
     for wave in _waves(missing):
-        _attempt(wave, pool, workers, store)
+        by(wave) if by else _attempt(wave, pool, workers, store)
     runs = tuple(run for trial in ordered if (run := store.find_run(trial)) is not None)
     _tell(ordered, runs, trained, store)
     _track(runs, trained, store)
@@ -253,17 +255,25 @@ def _data() -> Data:
     if _Worker.data is None:
         import torch
 
-        from sizewise import tasks
-        from sizewise.loop import Data
-
         torch.set_num_threads(1)
-        source = _Worker.source
-        place = Path(source.data) if source.data else None
-        task = tasks.load(source.name, place, source.reading).scored_by(source.metric)
-        if task.fingerprint != source.fingerprint:
-            raise DataError(f"the data of {source.name!r} changed while it was used", hint="start the command again")
-        _Worker.data = Data.of(task)
+        _Worker.data = load(_Worker.source)
     return _Worker.data
+
+
+def load(source: Source) -> Data:
+    """The task of a source, ready to be trained on.
+
+    Raises:
+        DataError: it is not the data that the source speaks of.
+    """
+    from sizewise import tasks
+    from sizewise.loop import Data
+
+    place = Path(source.data) if source.data else None
+    task = tasks.load(source.name, place, source.reading).scored_by(source.metric)
+    if task.fingerprint != source.fingerprint:
+        raise DataError(f"the data of {source.name!r} changed while it was used", hint="start the command again")
+    return Data.of(task)
 
 
 def _die_with_parent() -> None:
@@ -292,12 +302,13 @@ def _work(trial: Trial) -> str:
     except SizewiseError:
         raise
     except Exception as error:  # of a model, a loss or data that the user brought
-        _Worker.store.save_failure(_failure(trial, error))
+        _Worker.store.save_failure(failure(trial, error))
     events.put(Event(trial.key, 1.0))
     return trial.key
 
 
-def _failure(trial: Trial, error: Exception) -> Failure:
+def failure(trial: Trial, error: Exception) -> Failure:
+    """The record of an error that ended a trial."""
     from sizewise.loop import out_of_memory
 
     trace = "".join(traceback.format_exception(error))[-TRACE:]

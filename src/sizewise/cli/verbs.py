@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -85,6 +86,23 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
+    if not launched():
+        return _train_here(options)
+    from sizewise import distributed
+
+    with distributed.joined() as rank:
+        if rank:
+            distributed.follow()
+            return 0
+        return _train_here(options)
+
+
+def launched() -> bool:
+    """Whether torchrun, or whatever sets its variables, started this process as one of several."""
+    return "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def _train_here(options: argparse.Namespace) -> int:
     from sizewise import console
 
     if options.dry_run:
@@ -193,3 +211,5 @@ HANDLERS: dict[str, Callable[[argparse.Namespace], int]] = {
     "serve": serve,
     "compare": _compare,
 }
+
+__all__ = ["HANDLERS", "launched"]
