@@ -33,7 +33,7 @@ HOMES = {
     "grpc": "serve/rpc.py",
     "google": ("serve/messages.py", "serve/rpc.py"),
     "prometheus_client": "serve/metrics.py",
-    "ray": "serve/on_ray.py",
+    "ray": ("serve/on_ray.py", "distributed/on_ray.py"),
     "orjson": "serve/wire.py",
     "tensorboard": "tracking.py",
     "rich": "console/progress.py",

@@ -47,6 +47,7 @@ VERBS = {
     "report": "write one offline HTML page",
     "serve": "serve exported model folders over HTTP and gRPC (Open Inference Protocol v2)",
     "compare": "compare two configurations over the same seeds",
+    "simulate": "what training a large model on many machines would take; trains nothing",
 }
 
 FLAGS: dict[str, tuple[str, Callable[[str], Any], str]] = {
@@ -308,6 +309,10 @@ def _compare_arguments(sub: argparse.ArgumentParser) -> None:
     _study_flags(sub)
 
 
+def _simulate_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("scenario", metavar="FILE", help="a .toml file of a model, machines and what is trained")
+
+
 _ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "run": _planning_arguments,
     "plan": _planning_arguments,
@@ -318,4 +323,5 @@ _ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "export": _export_arguments,
     "serve": _serve_arguments,
     "compare": _compare_arguments,
+    "simulate": _simulate_arguments,
 }

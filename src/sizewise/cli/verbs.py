@@ -197,6 +197,15 @@ def _compare(options: argparse.Namespace) -> int:
     return 0 if result.verdict != "undetermined" else INSUFFICIENT
 
 
+def _simulate(options: argparse.Namespace) -> int:
+    from sizewise import console
+    from sizewise.cluster import scenario
+
+    found = scenario.forecast(scenario.read(Path(options.scenario)))
+    show(options, found, console.simulated(found))
+    return 0 if found.fits else INSUFFICIENT
+
+
 HANDLERS: dict[str, Callable[[argparse.Namespace], int]] = {
     "run": _run,
     "plan": _plan,
@@ -210,6 +219,7 @@ HANDLERS: dict[str, Callable[[argparse.Namespace], int]] = {
     "report": _report,
     "serve": serve,
     "compare": _compare,
+    "simulate": _simulate,
 }
 
 __all__ = ["HANDLERS", "launched"]
