@@ -33,7 +33,8 @@ HOMES = {
     "grpc": "serve/rpc.py",
     "google": ("serve/messages.py", "serve/rpc.py"),
     "prometheus_client": "serve/metrics.py",
-    "ray": ("serve/on_ray.py", "train/on_ray.py"),  # replicas of a server, and trials
+    # replicas of a server, trials, and the workers of one model
+    "ray": ("serve/on_ray.py", "train/on_ray.py", "distributed/on_ray.py"),
     "fsspec": "shared.py",
     "orjson": "serve/wire.py",
     "tensorboard": "tracking.py",

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from sizewise.cluster import nodes
 from sizewise.errors import StoreError, UsageError
 from sizewise.methods import parse
-from sizewise.records import Budget, Reading, Recipe, RuntimeName, Target, from_json, to_json
+from sizewise.records import Budget, Cluster, Reading, Recipe, RuntimeName, Target, from_json, to_json
 from sizewise.store import write_atomic
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ class Study:
     budget: Budget = field(default_factory=Budget)
     compress: Compress = field(default_factory=Compress)
     target: Target = field(default_factory=Target)
+    cluster: Cluster = field(default_factory=Cluster)
 
 
 @dataclass(frozen=True)
@@ -261,6 +263,7 @@ def check(study: Study) -> None:
         "compress.steps": (study.compress.steps >= 0, study.compress.steps, "at least 0"),
         "compress.epochs": (study.compress.epochs > 0, study.compress.epochs, "above 0"),
         "compress.max_drop": (study.compress.max_drop >= 0, study.compress.max_drop, "at least 0"),
+        "cluster.device_bytes": (study.cluster.device_bytes >= 0, study.cluster.device_bytes, "at least 0"),
         "target.threads": (study.target.threads >= 1, study.target.threads, "at least 1"),
         "target.batch": (study.target.batch >= 1, study.target.batch, "at least 1"),
         "budget.min_score": (
@@ -269,6 +272,8 @@ def check(study: Study) -> None:
             "a score, in the metric's unit",
         ),
     }
+    for text in study.cluster.nodes:
+        nodes.parse(text)
     for name in (f.name for f in fields(Budget) if f.name.startswith("max_")):
         value = getattr(study.budget, name)
         rules[f"budget.{name}"] = (value is None or value > 0, value, "above 0")

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from sizewise import families
 from sizewise import recipe as recipes
+from sizewise.cluster.nodes import pack, parse
 from sizewise.config import Study
 from sizewise.errors import BudgetError, UsageError
 from sizewise.families import Family
+from sizewise.laws.decide.budgets import TIMES, more_of
 from sizewise.loop import EVALUATION_BATCH, Data, at_once, time_steps, validation_loss
-from sizewise.records import Cost, Plan, Recipe, Trial
+from sizewise.records import Cost, Law, More, Plan, Recipe, Trial
 from sizewise.starts import Starts
 from sizewise.store import Store
 from sizewise.tasks import Task
@@ -25,6 +29,9 @@ PROBE_SEEDS = 3
 
 FEWEST_SEEDS, FEWEST_SIZES = 3, 5
 """What a time limit may not cut below: fewer cannot carry an interval or a law."""
+
+FEWEST_PRICED = 3
+"""Sizes whose times say how time grows with size."""
 
 START_SECONDS = 3.0
 """Start of a worker process: importing PyTorch and preparing the data."""
@@ -243,7 +250,35 @@ def priced(study: Study, plan: Plan, store: Store | None) -> Plan:
     trials = (*plan.trials, *plan.probes)
     finished = {trial.key for trial in trials if store is not None and store.find_run(trial)}
     costs = {cost.width: cost for cost in plan.costs}
-    left = [seconds_of(trial, costs, study.recipe.epochs) for trial in trials if trial.key not in finished]
-    share = sum(left) / max(1, min(plan.workers, len(left)))
-    seconds = max(share, *left, 0.0) + START_SECONDS if left else 0.0
-    return replace(plan, seconds=seconds, finished=len(finished))
+    left = {t.key: seconds_of(t, costs, study.recipe.epochs) for t in trials if t.key not in finished}
+    plan = replace(plan, finished=len(finished))
+    if study.cluster.nodes:
+        packing = pack(left, [parse(text) for text in study.cluster.nodes], start=START_SECONDS)
+        return replace(plan, seconds=packing.seconds, workers=packing.workers, packing=packing)
+    share = sum(left.values()) / max(1, min(plan.workers, len(left)))
+    seconds = max(share, *left.values(), 0.0) + START_SECONDS if left else 0.0
+    return replace(plan, seconds=seconds)
+
+
+def more(planned: Plan, found: Sequence[Law], samples: int) -> tuple[More, ...]:
+    """What runs longer than the largest size's would give: the law's loss at the sizes that they pay for.
+
+    A run takes seconds ∝ parameters^b; b is that of the planned sizes, by least squares in logarithms.
+
+    Args:
+        found: laws of the study's own runs; only a supported one of the loss by parameters says anything.
+        samples: that a run sees.
+    """
+    known = [law for law in found if law.metric == "loss" and law.variables == ("params",)]
+    largest = max(planned.costs, key=lambda cost: cost.params)
+    if not known or known[0].status != "supported" or len(planned.costs) < FEWEST_PRICED:
+        return ()
+    sized, taken = (np.log(values) for values in zip(*((c.params, c.seconds) for c in planned.costs), strict=True))
+    slope = float(np.polyfit(sized, taken, 1)[0])
+    here = np.log([largest.params])
+    sizes = [here + math.log(times) / slope for times in TIMES] if slope > 0 else []
+    hours = largest.seconds / 3600
+    return tuple(
+        more_of(known[0], here, there, times=times, extra=(times - 1) * hours, samples=samples)
+        for times, there in zip(TIMES, sizes, strict=False)
+    )

@@ -40,13 +40,13 @@ def limit() -> int:
     """
     given = os.environ.get("SIZEWISE_ROOM", "")
     if not given:
-        return _free() // (2 * (os.cpu_count() or 1))
+        return free() // (2 * (os.cpu_count() or 1))
     if not given.isdecimal():
         raise UsageError(f"SIZEWISE_ROOM is {given!r}", hint="give a number of bytes, such as 2000000000")
     return int(given)
 
 
-def _free() -> int:
+def free() -> int:
     """Memory in bytes that the machine, or the container that this runs in, has left; 8 GB where nothing says so."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from sizewise import choose as choosing
 from sizewise import compress as compression
-from sizewise import config, diagnose, laws, measure, plan, recipe, recommend, starts, tasks, train, tune
+from sizewise import config, diagnose, distributed, laws, measure, plan, recipe, recommend, starts, tasks, train, tune
 from sizewise import scenarios as loads
 from sizewise import search as searching
 from sizewise.compress import chains
@@ -106,6 +106,7 @@ class Workspace:
             del asked["sweep"][place]
         if not requested.start:
             del asked["start"]  # studies had no start once, and keep their plans
+        del asked["cluster"]  # where it is trained does not change what is
         text = json.dumps(asked, sort_keys=True) + task.fingerprint
         request = hashlib.sha256(text.encode()).hexdigest()[:16]
         study = config.resolve(requested, task)
@@ -141,11 +142,14 @@ class Workspace:
         known = self._known_plan()
         if known is not None:
             places = {name: getattr(self.study.sweep, name) for name in PLACES}
-            known_study = config.read(self.store / "study.toml")
-            self.study = replace(known_study, sweep=replace(known_study.sweep, **places))
-            return plan.priced(self.study, known, self.store)
-        self.study, planned = plan.plan(self.study, self.task, self.store, self.starts)
-        return replace(planned, request=self.request)
+            study = config.read(self.store / "study.toml")
+            self.study = replace(study, sweep=replace(study.sweep, **places), cluster=self.study.cluster)
+            planned = plan.priced(self.study, known, self.store)
+        else:
+            self.study, planned = plan.plan(self.study, self.task, self.store, self.starts)
+        samples = len(self.task.train) * self.study.recipe.epochs
+        more = plan.more(planned, self.found("law.json", tuple[Law, ...], ()), samples)
+        return replace(planned, request=self.request, more=more)
 
     def train(self, planned: Plan) -> tuple[Run, ...]:
         """Train whatever the plan has and the folder has not, each width at a rate that was checked."""
@@ -421,6 +425,7 @@ class Workspace:
             Shared(self.store.root, sweep.share) if sweep.share else self.store,
             workers=sweep.workers,
             on=sweep.on,
+            by=distributed.executor(self.study.cluster) if distributed.workers() > 1 else None,
             cost=cost,
             memory=self._memory(),
             prepare=compression.prepare,

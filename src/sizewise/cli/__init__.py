@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 
 from sizewise.cli.arguments import VERBS, parser
-from sizewise.cli.verbs import HANDLERS
+from sizewise.cli.verbs import HANDLERS, launched
 from sizewise.errors import INSUFFICIENT, SizewiseError, UsageError
 
 __all__ = ["UNREAD", "VERBS", "main", "parser"]
@@ -39,6 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         root.print_help()
         return UsageError.exit_code
     try:
+        if launched() and options.verb != "train":
+            raise UsageError(
+                f"{options.verb} is not for several workers",
+                hint=f"train under torchrun, and {options.verb} in one process: trained models are not trained again",
+            )
         code = HANDLERS[options.verb](options)
         if code == INSUFFICIENT:
             print("note: exit code 3: the budget is unmet, or the evidence does not suffice to decide", file=sys.stderr)

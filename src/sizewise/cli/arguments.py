@@ -21,6 +21,7 @@ from sizewise.cli.values import (
     share,
     size,
     some_counts,
+    spending,
     switch,
     whole_numbers,
     words,
@@ -46,6 +47,7 @@ VERBS = {
     "report": "write one offline HTML page",
     "serve": "serve exported model folders over HTTP and gRPC (Open Inference Protocol v2)",
     "compare": "compare two configurations over the same seeds",
+    "simulate": "what training a large model on many machines would take; trains nothing",
 }
 
 FLAGS: dict[str, tuple[str, Callable[[str], Any], str]] = {
@@ -122,6 +124,18 @@ FLAGS: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "goal": ("compress.goal", str, "what to ship is best at: throughput, latency, size or memory"),
     "max-drop": ("compress.max_drop", float, "score compression may lose; of accuracy, 0.003 is 0.3 points"),
     "threads": ("target.threads", int, "threads the shipped model may use"),
+    "nodes": (
+        "cluster.nodes",
+        words,
+        "machines to plan for, as COUNTxWORKERS:SPEED@PRICE of an hour, such as 4x8@2.5,2x16:1.5@4",
+    ),
+    "currency": ("cluster.currency", str, "of prices (USD)"),
+    "strategy": (
+        "cluster.strategy",
+        str,
+        "how torchrun's workers share one model: ddp, whole on each, or fsdp2, in parts (default: what memory allows)",
+    ),
+    "device-memory": ("cluster.device_bytes", size, "memory of one worker, such as 80GB (default: what is free here)"),
 }
 """Flag name: (key in study.toml, parser of its value, help)."""
 
@@ -209,7 +223,14 @@ def _fit_arguments(sub: argparse.ArgumentParser) -> None:
         "--report", metavar="FILE", help="write the law, its pictures and decisions as one offline HTML page"
     )
     group = sub.add_argument_group("decisions", "what to ask the law of a table, each answered with its interval")
-    group.add_argument("--budget", type=amount, metavar="FLOP", help="the best size and data for this training compute")
+    group.add_argument(
+        "--budget",
+        type=spending,
+        metavar="AMOUNT",
+        help="the best size and data for this much training: 1e21 operations, 100h (or 4d), or 500USD",
+    )
+    group.add_argument("--speed", type=positive, metavar="FLOP/S", help="operations a second that training reaches")
+    group.add_argument("--price", type=positive, metavar="X", help="what an hour of that speed costs")
     group.add_argument("--target", type=amount, metavar="LOSS", help="which sizes reach this loss with how much data")
     group.add_argument(
         "--serve",
@@ -294,6 +315,10 @@ def _compare_arguments(sub: argparse.ArgumentParser) -> None:
     _study_flags(sub)
 
 
+def _simulate_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("scenario", metavar="FILE", help="a .toml file of a model, machines and what is trained")
+
+
 _ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "run": _planning_arguments,
     "plan": _planning_arguments,
@@ -304,4 +329,5 @@ _ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "export": _export_arguments,
     "serve": _serve_arguments,
     "compare": _compare_arguments,
+    "simulate": _simulate_arguments,
 }

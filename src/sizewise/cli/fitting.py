@@ -37,6 +37,8 @@ _FIT_OPTIONS = (
     "draws",
     "level",
     "budget",
+    "speed",
+    "price",
     "target",
     "serve",
     "next",
@@ -54,6 +56,7 @@ def _is_table(given: str, flags: Sequence[str]) -> bool:
 
 def _fit_table(options: argparse.Namespace) -> int:
     from sizewise import console, laws
+    from sizewise.cluster import prices
     from sizewise.laws.decisions import Questions, answer
     from sizewise.laws.fit import LEVEL
     from sizewise.laws.parameters import DRAWS
@@ -65,7 +68,9 @@ def _fit_table(options: argparse.Namespace) -> int:
         if getattr(options, name) is not None and not columns.score:
             raise UsageError(f"--{name} says more about a score, and none is given", hint="name its column as --score")
     report = _page_file(options.report) if options.report else None
-    asked = Questions(options.budget, options.serve, options.target, options.next)
+    budget = prices.parse(options.budget) if options.budget else None
+    rate = prices.Rate(options.speed or 0.0, options.price or 0.0)
+    asked = Questions(budget, options.serve, options.target, options.next, rate)
     asked.check(columns.variables)
     evidence = laws.read_table(options.study, columns)
     # Before the fit, so that a mistake in the points is told at once.

@@ -94,6 +94,17 @@ def amount(text: str) -> float:
     return value
 
 
+def spending(text: str) -> str:
+    """An amount of operations, time or money, as it is written: `1e21`, `7B`, `100h`, `500USD`."""
+    from sizewise.cluster import prices
+    from sizewise.errors import UsageError
+
+    try:
+        return text if prices.parse(text) else ""
+    except UsageError:
+        return f"{amount(text):.12g}"
+
+
 def share(text: str) -> float:
     """A number between 0 and 1, both left out."""
     if not 0 < (value := positive(text)) < 1:

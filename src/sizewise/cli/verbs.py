@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -85,6 +86,23 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
+    if not launched():
+        return _train_here(options)
+    from sizewise import distributed
+
+    with distributed.joined() as rank:
+        if rank:
+            distributed.follow()
+            return 0
+        return _train_here(options)
+
+
+def launched() -> bool:
+    """Whether torchrun, or whatever sets its variables, started this process as one of several."""
+    return "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def _train_here(options: argparse.Namespace) -> int:
     from sizewise import console
 
     if options.dry_run:
@@ -179,6 +197,15 @@ def _compare(options: argparse.Namespace) -> int:
     return 0 if result.verdict != "undetermined" else INSUFFICIENT
 
 
+def _simulate(options: argparse.Namespace) -> int:
+    from sizewise import console
+    from sizewise.cluster import scenario
+
+    found = scenario.forecast(scenario.read(Path(options.scenario)))
+    show(options, found, console.simulated(found))
+    return 0 if found.fits else INSUFFICIENT
+
+
 HANDLERS: dict[str, Callable[[argparse.Namespace], int]] = {
     "run": _run,
     "plan": _plan,
@@ -192,4 +219,7 @@ HANDLERS: dict[str, Callable[[argparse.Namespace], int]] = {
     "report": _report,
     "serve": serve,
     "compare": _compare,
+    "simulate": _simulate,
 }
+
+__all__ = ["HANDLERS", "launched"]

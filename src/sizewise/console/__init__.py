@@ -1,6 +1,7 @@
 """What people see in a terminal: records as text on stdout, progress with an ETA on stderr."""
 
 from sizewise.console.candidates import compression, exports, measurements, scenarios, search
+from sizewise.console.cluster import simulated
 from sizewise.console.decisions import decisions
 from sizewise.console.laws import law, laws, link
 from sizewise.console.progress import progress
@@ -26,5 +27,6 @@ __all__ = [
     "runs",
     "scenarios",
     "search",
+    "simulated",
     "table",
 ]

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sizewise.console.text import ends, headed, interval, made, number, table
-from sizewise.records import Batch, ComputeOptimal, Contour, Decisions, Growth, ServingOptimal
+from sizewise.records import Batch, ComputeOptimal, Contour, Decisions, Growth, ServingOptimal, Spending
 
 
 def decisions(d: Decisions) -> list[str]:
     """Each answer in a few lines, its status first."""
     parts = [
         _optimum(d.optimum) if d.optimum else "",
+        _spending(d.spending) if d.spending else "",
         _serving(d.serving) if d.serving else "",
         _equal_loss(d.equal_loss) if d.equal_loss else "",
         _growth(d.growth) if d.growth else "",
@@ -39,6 +40,29 @@ def _optimum(o: ComputeOptimal) -> str:
         f"one run there: {interval(o.loss)}; {number(low)} to {number(high)} params are within {o.tolerance:.1%} of it",
     ]
     return "\n".join([head, *lines])
+
+
+def _spending(s: Spending) -> str:
+    """The budget in each unit that is known, and what more of it would give."""
+    money = s.unit if s.unit not in ("FLOP", "h") else "at that price"
+    same = [f"{value:.4g} {money if unit == 'money' else unit}" for unit, value in s.told.items()]
+    head = f"that budget: {', or '.join(same)}"
+    rows = [
+        (
+            f"{m.extra:.4g} {s.unit} more",
+            f"{m.times:g}",
+            number(m.params),
+            number(m.samples),
+            interval(m.ratio),
+            m.verdict,
+        )
+        for m in s.more
+    ]
+    if not rows:
+        return head
+    first = s.more[0].ratio
+    header = ("spent on the best size", "times", "params", "samples", f"loss, times, {first.level:.0%} interval", "")
+    return f"{head}\n{table(header, rows)}\nintervals: {made(first)}"
 
 
 def _serving(s: ServingOptimal) -> str:

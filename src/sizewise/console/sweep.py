@@ -6,8 +6,11 @@ import textwrap
 from collections.abc import Sequence
 
 from sizewise import words
-from sizewise.console.text import TEXT_WIDTH, duration, excluded_rows, table
-from sizewise.records import Choice, Comparison, Exclusion, Finding, Plan, Run
+from sizewise.console.text import TEXT_WIDTH, duration, excluded_rows, interval, made, number, percent, table
+from sizewise.records import Choice, Comparison, Exclusion, Finding, More, NodeLoad, Packing, Plan, Run
+
+MOST_LOADS = 12
+"""Lines of nodes that are printed."""
 
 
 def plan(p: Plan) -> str:
@@ -31,7 +34,36 @@ def plan(p: Plan) -> str:
     total = len(p.trials) + len(p.probes)
     text += f"\n{total} trials ({len(p.trials)} of the sweep, {len(p.probes)} probes), {p.finished} already finished"
     text += f"\nabout {duration(p.seconds)} of training with {p.workers} worker processes"
-    return "\n".join([text, *(f"note: {note}" for note in p.notes)])
+    extra = [_packing(p.packing)] if p.packing else []
+    extra += [_more(p.more)] if p.more else []
+    return "\n".join([text, *extra, *(f"note: {note}" for note in p.notes)])
+
+
+def _packing(found: Packing) -> str:
+    """What the machines have to do; those that have the same are one line."""
+    alike: dict[NodeLoad, int] = {}
+    for load in found.nodes:
+        alike[load] = alike.get(load, 0) + 1
+    shown = sorted(alike.items(), key=lambda item: -item[0].seconds)
+    rows = [
+        (f"{count}", f"{load.trials}", duration(load.seconds), percent(load.idle), f"{load.cost:.2f}")
+        for load, count in shown[:MOST_LOADS]
+    ]
+    text = table(("nodes", "trials each", "time", "idle", "cost each"), rows)
+    left = sum(count for _, count in shown[MOST_LOADS:])
+    more = [f"and {left} more nodes"] if left else []
+    ratio = found.seconds / found.least if found.least else 1.0
+    sentence = (
+        f"cost {found.cost:.2f} in all; none is shorter than {duration(found.least)}, this one takes {ratio:.3f} "
+        f"times that (longest first: at most {found.bound:.3f} times the best schedule)"
+    )
+    return "\n".join([text, *more, sentence])
+
+
+def _more(found: Sequence[More]) -> str:
+    rows = [(f"{m.times:g}", duration(3600 * m.extra), number(m.params), interval(m.ratio), m.verdict) for m in found]
+    head = ("times the longest run", "more of it", "params", f"loss, times, {found[0].ratio.level:.0%} interval", "")
+    return f"{table(head, rows)}\nby the law of this study's runs; intervals: {made(found[0].ratio)}"
 
 
 def runs(found: Sequence[Run]) -> str:

@@ -32,7 +32,7 @@ from sizewise.families.family import (
 )
 from sizewise.families.form import Form, fill, load_weights
 from sizewise.families.layout import arrange, arrange_module
-from sizewise.families.weights import complete, distinct, read_weights, save_weights
+from sizewise.families.weights import complete, distinct, read_weights, save_weights, ties
 
 __all__ = [
     "NAMES",
@@ -59,6 +59,7 @@ __all__ = [
     "refuse",
     "save_weights",
     "suited",
+    "ties",
     "training_bytes",
     "training_flops",
     "widest",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sizewise.cluster.prices import Amount, Rate
 from sizewise.errors import UsageError
 from sizewise.laws import decide
 from sizewise.laws.design import Decision, LossAt, OptimalParams, belief, default_cost, lattice, next_runs
@@ -34,23 +35,35 @@ class Questions:
     """What to decide; None is not asked.
 
     Attributes:
-        budget: training compute in FLOP.
+        budget: training compute in FLOP, or an amount of time or money that `rate` turns into it.
         serve: samples (tokens) that the model will be asked for.
         target: a loss, in the law's units.
         next_cost: what the next runs may cost together, FLOP for a law of params and samples, else in the law's
             variable; 0 is the cost of the largest run so far.
+        rate: what an hour of training is good for, and what it costs.
     """
 
-    budget: float | None = None
+    budget: float | Amount | None = None
     serve: float | None = None
     target: float | None = None
     next_cost: float | None = None
+    rate: Rate = Rate()  # noqa: RUF009, it is frozen
+
+    @property
+    def compute(self) -> float | None:
+        """The budget in FLOP.
+
+        Raises:
+            UsageError: the rate does not say what it buys.
+        """
+        return self.rate.flop(self.budget) if isinstance(self.budget, Amount) else self.budget
 
     def check(self, variables: tuple[str, ...]) -> None:
         """
         Raises:
-            UsageError: a law of these variables cannot be asked this.
+            UsageError: a law of these variables cannot be asked this, or what a budget buys is not known.
         """
+        _ = self.compute
         asked = [name for name in ("budget", "serve", "target") if getattr(self, name) is not None]
         if asked and variables != TRADED:
             raise UsageError(
@@ -74,15 +87,18 @@ def answer(law: Law, asked: Questions, *, evidence: Evidence | None = None, leve
         UsageError: a question that this law cannot be asked.
     """
     asked.check(law.variables)
-    b, s, t = asked.budget, asked.serve, asked.target
+    b, s, t = asked.compute, asked.serve, asked.target
     reached = {"target": t} if t is not None else {"compute": b}
     grows = law.status == "supported" and law.variables == TRADED
+    optimum = None if b is None else decide.compute_optimal(law, b, evidence=evidence, level=level)
+    amount = Amount(asked.budget, "FLOP") if isinstance(asked.budget, float | int) else asked.budget
     return Decisions(
-        optimum=None if b is None else decide.compute_optimal(law, b, evidence=evidence, level=level),
+        optimum=optimum,
         serving=None if s is None else decide.serving_optimal(law, s, level=level, **reached),
         equal_loss=None if t is None else _trades(law, t, level),
         growth=decide.growth(law, level=level) if grows else (),
         next_runs=None if asked.next_cost is None else _batch(law, asked.next_cost, b, level),
+        spending=decide.spending(law, optimum, amount, asked.rate, level=level) if optimum and amount else None,
     )
 
 

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,10 +20,13 @@ from torch import Tensor
 
 from sizewise import families
 from sizewise import recipe as recipes
+from sizewise.loop import checkpoint
 from sizewise.loop.data import Constraint, Data, Start, ahead, batches, generator, take
 from sizewise.loop.environment import environment
 from sizewise.loop.evaluate import validate, validation_loss
-from sizewise.loop.state import State, begin, resume, snapshot
+from sizewise.loop.group import ALONE, Group
+from sizewise.loop.parallel import step_bytes
+from sizewise.loop.state import State, begin
 from sizewise.loop.step import at_a_time, step
 from sizewise.loop.tiers import settle
 from sizewise.records import Point, Recipe, Run, Trial
@@ -45,6 +49,7 @@ def train_one(
     start: Start,
     progress: Progress = lambda share: None,
     runs: int = 1,
+    group: Group = ALONE,
 ) -> Run:
     """Train one trial to its end, from its checkpoint if there is one, and publish it in the store.
 
@@ -52,14 +57,15 @@ def train_one(
         data: the task's full training split; the trial's fraction is taken here.
         start: what `trial` starts from.
         runs: trials of this size that are to be trained in all: what is worth trying to speed them up.
+        group: the workers that train it together; all of them call this, and the first publishes.
     """
     parts, batch = trial.recipe.accumulate, recipes.batch_of(trial.recipe, len(data.x))
     with _denormals_flushed():
         while True:
             try:
-                return _train_one(trial, data, store, start, progress, parts, runs)
+                return _train_one(trial, data, store, start, progress, parts, runs, group)
             except (MemoryError, RuntimeError) as error:
-                if not out_of_memory(error) or parts >= batch:
+                if not out_of_memory(error) or parts >= batch or not group.alone:
                     raise
                 parts = 2 * parts
 
@@ -73,11 +79,12 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(said in str(error).lower() for said in words)
 
 
-def _train_one(trial: Trial, data: Data, store: Store, start: Start, progress: Progress, parts: int, runs: int) -> Run:
+def _train_one(
+    trial: Trial, data: Data, store: Store, start: Start, progress: Progress, parts: int, runs: int, group: Group
+) -> Run:
     task, recipe = data.task, trial.recipe
     data, teacher = take(data, start.teacher, trial.fraction)
-    checkpoint = store.checkpoint(trial.key)
-    state = resume(trial, task, start, checkpoint) or _branch(trial, task, start, store) or begin(trial, task, start)
+    state = _state(trial, task, start, store, group)
     state.parts = parts
     settle(state, trial, data, teacher, store, runs)
     saved = time.perf_counter()
@@ -85,27 +92,34 @@ def _train_one(trial: Trial, data: Data, store: Store, start: Start, progress: P
         _epoch(state, trial, data, teacher, start.constraint)
         _leave_trunk(state, trial, store)
         progress(state.epoch / recipe.epochs)
-        if time.perf_counter() - saved > CHECKPOINT_SECONDS and state.epoch < recipe.epochs:
-            store.keep(checkpoint, snapshot(state))
+        due = group.agreed(time.perf_counter() - saved > CHECKPOINT_SECONDS)
+        if due and state.epoch < recipe.epochs:
+            checkpoint.save(state, store, trial.key)
             saved = time.perf_counter()
-    run = _publish(trial, state, data, store, start)
-    store.drop(checkpoint)
-    return run
+    return _end(trial, state, data, store, start)
+
+
+def _state(trial: Trial, task: Task, start: Start, store: Store, group: Group) -> State:
+    """The run as it was kept, or as a shorter run of its trunk left it, or before its first step."""
+    kept = group.agreed(checkpoint.latest(store, trial.key))
+    state = checkpoint.resume(trial, task, start, kept, group)
+    state = state or checkpoint.resume(trial, task, start, group.agreed(_trunk(trial, store)), group)
+    return state or begin(trial, task, start, group)
 
 
 def _leave_trunk(state: State, trial: Trial, store: Store) -> None:
     """Keep the state at the end of the stable part, for longer runs to go on from."""
     trunk, here = recipes.trunk_of(trial), state.epoch == recipes.stable_epochs(trial.recipe)
-    if trunk and here and state.parts == trial.recipe.accumulate:
-        store.keep(store.trunk_folder(trunk) / f"{state.epoch}.safetensors", snapshot(state))
+    if trunk and here and state.parts == trial.recipe.accumulate and state.group.alone:
+        store.keep(store.trunk_folder(trunk) / f"{state.epoch}.safetensors", checkpoint.snapshot(state))
 
 
-def _branch(trial: Trial, task: Task, start: Start, store: Store) -> State | None:
-    """The state that a shorter run of the same trunk left, the furthest that is not beyond this one's stable part."""
+def _trunk(trial: Trial, store: Store) -> Path | None:
+    """What a shorter run of the same trunk left, the furthest that is not beyond this one's stable part."""
     trunk = recipes.trunk_of(trial)
     left = store.trunk_folder(trunk).glob("*.safetensors") if trunk else ()
     usable = [path for path in left if path.stem.isdigit() and int(path.stem) <= recipes.stable_epochs(trial.recipe)]
-    return resume(trial, task, start, max(usable, key=lambda path: int(path.stem))) if usable else None
+    return max(usable, key=lambda path: int(path.stem)) if usable else None
 
 
 @contextmanager
@@ -130,7 +144,7 @@ def _epoch(state: State, trial: Trial, data: Data, teacher: Tensor | None, const
     state.module.train()
     recipes.training(state.optimizer)
     total, lr = torch.zeros(()), recipe.lr
-    with _drawing(trial.seed, state.epoch + 1):
+    with _drawing(trial.seed, state.epoch + 1, state.group.rank):
         for number, batch in enumerate(ahead(data, batches(data, recipe, generator(trial.seed, state.epoch + 1)))):
             lr = recipe.lr * factor(state.epoch * steps + number)
             for group in state.optimizer.param_groups:
@@ -139,10 +153,11 @@ def _epoch(state: State, trial: Trial, data: Data, teacher: Tensor | None, const
             if constraint is not None:
                 constraint.follow(state.module, (state.epoch * steps + number + 1) / (steps * recipe.epochs), number)
     recipes.evaluating(state.optimizer)
+    state.group.level(state.module)
     state.epoch += 1
     if state.average is not None and recipes.average_epoch(recipe, state.epoch):
         state.average.update_parameters(state.module)
-    loss, score = validate(state.model, recipe, data, state.parts)
+    loss, score = validate(state.model, recipe, data, state.parts, state.group)
     state.seconds += time.perf_counter() - began
     point = Point(
         epoch=state.epoch,
@@ -171,27 +186,41 @@ def _best_epoch(curve: tuple[Point, ...]) -> int:
     return min(curve, key=lambda point: point.validation_loss).epoch
 
 
-def _publish(trial: Trial, state: State, data: Data, store: Store, start: Start) -> Run:
-    """Write weights and what each validation example contributes to the metrics, then the run that vouches for them."""
-    module = state.model
+def _end(trial: Trial, state: State, data: Data, store: Store, start: Start) -> Run:
+    """Publish a run, once, when it is whole again."""
+    group = state.group
     if state.best is not None:
-        module.load_state_dict(state.best)
+        state.model.load_state_dict(state.best)
+    weights = group.whole(state.model.state_dict()) if group.sharded else None
+    if group.rank:
+        group.wait()
+        return store.run(trial.key)
+    if weights is not None:
+        state.module = begin(trial, data.task, start).module
+        state.module.load_state_dict(weights)
     if start.constraint is not None:
-        start.constraint.end(module)
-    task, folder = data.task, store.trial_folder(trial.key)
+        start.constraint.end(state.model)
+    run = _publish(trial, state, data, store, start.form)
+    checkpoint.discard(store, trial.key)
+    group.wait()
+    return run
+
+
+def _publish(trial: Trial, state: State, data: Data, store: Store, form: families.Form) -> Run:
+    """Write weights and what each validation example contributes to the metrics, then the run that vouches for them."""
+    module, task, folder = state.model, data.task, store.trial_folder(trial.key)
     deployable = eager.Deployable(module, task.preprocessor, task.signature)
     answers = task.problem.answers(eager.session(deployable, task.signature), task.validation, state.parts)
     judged = task.problem.judge(answers, task.validation)
-    families.save_weights(module.state_dict(), folder / "model.safetensors", start.form.metadata)
+    families.save_weights(module.state_dict(), folder / "model.safetensors", form.metadata)
     examples = {name: torch.from_numpy(values) for name, values in judged.examples.items()}
     families.save_weights(examples, folder / "validation.safetensors")
-    slots = recipes.slots(trial.recipe)
     batch = at_a_time(recipes.batch_of(trial.recipe, len(data.x)), state.parts)
     run = Run(
         trial=trial,
         params=families.parameters(module),
         flops=families.flops(module, task.signature),
-        memory_bytes=families.training_bytes(module, task.signature, batch, slots),
+        memory_bytes=step_bytes(module, task.signature, batch, recipes.slots(trial.recipe), state.group.parallelism),
         train_loss=state.curve[-1].train_loss,
         validation=judged.scores(task.metric, validation_loss(module, trial.recipe, data, state.parts)),
         curve=state.curve,
@@ -201,14 +230,16 @@ def _publish(trial: Trial, state: State, data: Data, store: Store, start: Start)
         engine=state.engine,
         parts=state.parts,
         diverged=0 if math.isfinite(state.curve[-1].train_loss) else state.epoch,
+        parallelism=state.group.parallelism,
     )
     store.save_run(run)
     return run
 
 
 @contextmanager
-def _drawing(seed: int, epoch: int) -> Iterator[None]:
-    """What a module draws itself, such as dropout, is that of one epoch of one seed, too."""
+def _drawing(seed: int, epoch: int, rank: int) -> Iterator[None]:
+    """What a module draws itself, such as dropout, is that of one epoch of one seed, too, and of one worker."""
+    numbers = (seed, epoch, 0, rank) if rank else (seed, epoch)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(generator(seed, epoch).initial_seed())
+        torch.manual_seed(generator(*numbers).initial_seed())
         yield

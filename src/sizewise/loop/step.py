@@ -38,14 +38,22 @@ def step(state: State, trial: Trial, data: Data, teacher: Tensor | None, batch: 
 def _differentiated(state: State, trial: Trial, data: Data, teacher: Tensor | None, batch: Tensor) -> Tensor:
     """The mean loss of the samples `batch`; its gradients are those of the weights."""
     state.optimizer.zero_grad(set_to_none=True)
+    group, net = state.group, state.called
     chunks = torch.split(batch, at_a_time(len(batch), state.parts))
     total, targets = torch.zeros(()), 0.0
-    for chunk in chunks:
-        loss, count = _loss(state.module, trial, data, *inputs(state, trial, data, teacher, chunk))
-        if len(chunks) > 1:  # each counts by its targets: samples, or tokens, of which chunks have different numbers
-            loss, targets = loss * (float(count) / len(batch)), targets + float(count)
-        loss.backward()  # type: ignore[no-untyped-call]
+    for number, chunk in enumerate(chunks, 1):
+        own, weight = group.share(chunk)
+        with group.adding(net, last=number == len(chunks)):
+            loss, count = _loss(net, trial, data, *inputs(state, trial, data, teacher, own))
+            if len(chunks) > 1 or not group.alone:
+                # Each counts by its targets: samples, or tokens, of which chunks have different numbers.
+                targets += weight * float(count)
+                loss = loss * (weight * float(count) / len(batch))
+            loss.backward(group.seed_of_gradients)  # type: ignore[no-untyped-call]
         total += loss.detach()
+    if not group.alone:
+        summed, targets = group.sums(float(total), targets)
+        total = torch.tensor(summed)
     if targets and targets != len(batch):
         total *= len(batch) / targets
         _scale_gradients(state.module, len(batch) / targets)

@@ -91,6 +91,8 @@ class _Size:
     def impossible(self, state: State) -> str:
         """Why a run can only be computed as it stands; "" if it is not so."""
         samples = recipes.batch_of(self.trial.recipe, len(self.data.x))
+        if not state.group.alone:
+            return f"{state.group.size} workers share every batch"
         if self.data.task.signature.dynamic:
             return "lengths differ from batch to batch"
         return "the gradient of a batch is added up in parts" if at_a_time(samples, state.parts) < samples else ""

@@ -1,7 +1,7 @@
 """How a model is trained: optimizers, schedules, weight averages, and how a rate follows the width."""
 
 from sizewise.recipe.averaging import average, average_epoch
-from sizewise.recipe.optimizers import OPTIMIZERS, evaluating, optimizer, slots, training
+from sizewise.recipe.optimizers import OPTIMIZERS, evaluating, optimizer, slots, training, unfused
 from sizewise.recipe.scaling import REFERENCE_WIDTH, at_width
 from sizewise.recipe.schedules import schedule, stable_epochs, trunk_of
 from sizewise.recipe.validity import batch_of, batches_per_epoch, check
@@ -22,4 +22,5 @@ __all__ = [
     "stable_epochs",
     "training",
     "trunk_of",
+    "unfused",
 ]

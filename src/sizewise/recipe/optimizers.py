@@ -99,6 +99,12 @@ def evaluating(optimizer: Optimizer) -> None:
         optimizer.eval()
 
 
+def unfused(optimizer: Optimizer) -> None:
+    """Let SGD take its steps weight by weight: in PyTorch 2.13 its fused ones know nothing of parts of weights."""
+    for group in optimizer.param_groups if isinstance(optimizer, SGD) else ():
+        group["fused"] = False
+
+
 def _sgd(momentum: bool, nesterov: bool = False) -> Callable[[Recipe, nn.Module], Optimizer]:
     def build(recipe: Recipe, module: nn.Module) -> Optimizer:
         return SGD(
@@ -184,4 +190,4 @@ OPTIMIZERS: dict[str, Method] = {
     "prodigy": Method(_prodigy, slots=4, exponent=0.0, factor=True),
 }
 
-__all__ = ["OPTIMIZERS", "Method", "evaluating", "hidden_matrices", "optimizer", "slots", "training"]
+__all__ = ["OPTIMIZERS", "Method", "evaluating", "hidden_matrices", "optimizer", "slots", "training", "unfused"]

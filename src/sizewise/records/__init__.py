@@ -10,6 +10,7 @@ moved and read by other programs at any stage boundary. The files are in the ord
     law.py         from runs to a law, and what follows from it
     choice.py      what is wrong with a sweep, which size to take, which run would say more
     candidate.py   models to ship
+    cluster.py     the machines that a study may use
     form.py        records as JSON, and back
 """
 
@@ -41,6 +42,7 @@ from sizewise.records.choice import (
     RateCheck,
     Tuning,
 )
+from sizewise.records.cluster import Cluster, NodeLoad, Packing
 from sizewise.records.estimate import Estimate, Metric
 from sizewise.records.form import from_json, to_json
 from sizewise.records.law import (
@@ -53,10 +55,12 @@ from sizewise.records.law import (
     Growth,
     Law,
     Link,
+    More,
     OptimalSize,
     ServingOptimal,
+    Spending,
 )
-from sizewise.records.run import Cost, Engine, Failure, Plan, Point, Run, Scores, Tier
+from sizewise.records.run import Cost, Engine, Failure, Parallelism, Plan, Point, Run, Scores, Strategy, Tier
 from sizewise.records.task import Layout, Problem, Reading, Signature
 from sizewise.records.trial import Origin, Recipe, Trial, Weights
 
@@ -68,6 +72,7 @@ __all__ = [
     "Budget",
     "Candidate",
     "Choice",
+    "Cluster",
     "Comparison",
     "Compression",
     "ComputeOptimal",
@@ -88,10 +93,14 @@ __all__ = [
     "Link",
     "Measurement",
     "Metric",
+    "More",
     "NextRun",
+    "NodeLoad",
     "OperatingPoint",
     "OptimalSize",
     "Origin",
+    "Packing",
+    "Parallelism",
     "Plan",
     "Point",
     "Precision",
@@ -108,6 +117,8 @@ __all__ = [
     "Search",
     "ServingOptimal",
     "Signature",
+    "Spending",
+    "Strategy",
     "Target",
     "Tier",
     "Trial",

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Literal
 
 from sizewise.records.estimate import Estimate, Metric
-from sizewise.records.law import ComputeOptimal, Contour, Growth, ServingOptimal
+from sizewise.records.law import ComputeOptimal, Contour, Growth, ServingOptimal, Spending
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,6 +169,7 @@ class Decisions:
     equal_loss: Contour | None
     growth: tuple[Growth, ...]
     next_runs: Batch | None
+    spending: Spending | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -212,6 +212,44 @@ class ComputeOptimal:
 
 
 @dataclasses.dataclass(frozen=True)
+class More:
+    """What a larger budget would give, spent as well as it can be.
+
+    Attributes:
+        times, extra: the budget as a multiple of the present one, and what it is more, in the budget's unit.
+        params, samples: the best ones for it.
+        ratio: the loss of one run there over the law's at the present budget's optimum.
+        verdict: "better" where the interval of the ratio lies below 1, "worse" above, else "undetermined".
+    """
+
+    times: float
+    extra: float
+    params: float
+    samples: float
+    ratio: Estimate
+    verdict: Literal["better", "worse", "undetermined"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Spending:
+    """A budget in its own unit.
+
+    Attributes:
+        value, unit: what was given: "FLOP", "h" or a currency.
+        told: the same in "FLOP", "h" and "money", as far as speed and price say.
+        speed: FLOP per second that training reaches, as given; 0 is unknown.
+        price: of an hour, as given; 0 is unknown.
+    """
+
+    value: float
+    unit: str
+    told: dict[str, float]
+    speed: float
+    price: float
+    more: tuple[More, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class ServingOptimal:
     """The model that costs least over its life, training and serving, among all with one loss.
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+from sizewise.records.cluster import Packing
 from sizewise.records.estimate import Metric
+from sizewise.records.law import More
 from sizewise.records.trial import Trial
 
 Tier = Literal["reference", "traced", "compiled"]
+
+Strategy = Literal["single", "ddp", "fsdp2"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +29,21 @@ class Engine:
     tier: Tier = "reference"
     step_ms: dict[str, float] = dataclasses.field(default_factory=dict)
     left_out: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Parallelism:
+    """How a run was shared out over workers, each of which took its part of every batch.
+
+    Attributes:
+        strategy: "single" is one process; "ddp" has the whole model on every worker and averages gradients, "fsdp2" has
+            a part of each weight, its gradient and its optimizer state on every worker.
+        reason: why this strategy, with the arithmetic.
+    """
+
+    strategy: Strategy = "single"
+    workers: int = 1
+    reason: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +89,7 @@ class Run:
     Attributes:
         params: trainable parameters.
         flops: forward floating-point operations for one sample.
-        memory_bytes: weights, gradients, optimizer state and saved activations of one training step.
+        memory_bytes: weights, gradients, optimizer state and saved activations of one training step, on each worker.
         train_loss: mean loss over the last epoch's steps.
         validation: scores on the validation split.
         seconds: wall time spent training and evaluating, summed over interruptions.
@@ -78,6 +97,7 @@ class Run:
         engine: how its steps were computed.
         parts: in which the gradient of a batch was added up: more than the recipe's where memory ran out.
         diverged: the epoch in which the training loss was no longer a number; 0 if it always was one.
+        parallelism: how it was shared out over workers.
     """
 
     trial: Trial
@@ -93,6 +113,7 @@ class Run:
     engine: Engine = Engine()
     parts: int = 1
     diverged: int = 0
+    parallelism: Parallelism = Parallelism()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,6 +164,8 @@ class Plan:
         seconds: predicted wall time with `workers` processes, trials already finished not counted.
         notes: what was given up to fit a time limit, in plain words.
         request: hash of the configuration and data that led to this plan.
+        packing: onto declared machines; then `workers` and `seconds` are theirs.
+        more: what longer runs of one worker would give, in hours, by a law that an earlier `fit` found.
     """
 
     trials: tuple[Trial, ...]
@@ -153,3 +176,5 @@ class Plan:
     finished: int
     notes: tuple[str, ...] = ()
     request: str = ""
+    packing: Packing | None = None
+    more: tuple[More, ...] = ()

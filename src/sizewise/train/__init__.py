@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from sizewise.loop import Data, Start
     from sizewise.train.worker import Prepare
 
-__all__ = ["Event", "Source", "train", "untaught"]
+__all__ = ["Event", "Executor", "Source", "Training", "train", "untaught"]
 
 ATTEMPTS = 3
 """Times a trial is tried when its worker process dies, for want of memory for example; the last time alone."""
@@ -50,6 +50,7 @@ def train(
     *,
     workers: int,
     on: str = "local",
+    by: Executor | None = None,
     cost: Callable[[Trial], float] = lambda trial: 1.0,
     memory: Callable[[Trial], int] = lambda trial: 0,
     prepare: Prepare = untaught,
@@ -60,6 +61,7 @@ def train(
     Args:
         workers: trials at a time; 0 is one a core.
         on: "local" is this machine, "ray" the Ray cluster that it belongs to; else the address of one.
+        by: an executor of the caller's own, in place of what `on` says.
         cost: predicted seconds of a trial; the longest start first, so that no worker is left with one at the end.
         memory: bytes of a training step, as far as known: a cluster finds a node that has them.
         prepare: what a trial starts from; a module-level function, since it is called in the workers.
@@ -83,7 +85,7 @@ def train(
             on_event(Event(trial.key, 1.0))
     for trial in missing:
         store.clear_failure(trial)
-    executor = _executor(on, memory) if missing else processes.run
+    executor = by or (_executor(on, memory) if missing else processes.run)
     _offer(missing, source, store)
     for wave in _waves(missing):
         work = Training(source, store, prepare, Counter(trial.size for trial in wave))

@@ -129,7 +129,7 @@ class Training:
         except SizewiseError:
             raise
         except Exception as error:  # of a model, a loss or data that the user brought
-            return _failure(trial, error)
+            return failure(trial, error)
         return None
 
     def _source(self) -> Source:
@@ -161,10 +161,19 @@ def _data(source: Source) -> Data:
     """Loaded by the first trial of a process, so that an error reaches the sweep."""
     import torch
 
+    torch.set_num_threads(1)
+    return load(source)
+
+
+def load(source: Source) -> Data:
+    """The task of a source, ready to be trained on.
+
+    Raises:
+        DataError: it is not the data that the source speaks of.
+    """
     from sizewise import tasks
     from sizewise.loop import Data
 
-    torch.set_num_threads(1)
     place = Path(source.data) if source.data else None
     task = tasks.load(source.name, place, source.reading).scored_by(source.metric)
     if task.fingerprint != source.fingerprint:
@@ -172,7 +181,8 @@ def _data(source: Source) -> Data:
     return Data.of(task)
 
 
-def _failure(trial: Trial, error: Exception) -> Failure:
+def failure(trial: Trial, error: Exception) -> Failure:
+    """The record of an error that ended a trial."""
     from sizewise.loop import out_of_memory
 
     trace = "".join(traceback.format_exception(error))[-TRACE:]
