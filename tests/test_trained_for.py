@@ -6,15 +6,17 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from torch import nn
 
-from sizewise import compress, families, loop
+from sizewise import compress, families, loop, runtimes
 from sizewise.compress import chains, sparsify
 from sizewise.compress.qat import Rounding, rounded_loss
 from sizewise.compress.shorten import shorten
@@ -26,7 +28,9 @@ from sizewise.loop import Constraint, Data, Start
 from sizewise.loop.lessons import alignment_loss
 from sizewise.methods import QAT, Distil, Shorten, Sparsify, Training, parse
 from sizewise.records import Origin, Recipe, Run, Signature
+from sizewise.runtimes import eager
 from sizewise.store import Store
+from sizewise.tasks.problems import Session
 from tests.builders import Models, toy_task, train, trial, weights
 
 TEXT = Signature("classification", (12,), 4, vocabulary=30, dynamic=True)
@@ -249,14 +253,39 @@ def test_chains_of_these_methods_become_candidates_that_run(copy: Models) -> Non
     by_name = {c.name.removeprefix("width8-qat-"): copy.store / "candidates" / c.name for c in made}
     wanted = "openvino-fp32 openvino-fp16 openvino-int8 openvino-int8-weights openvino-int4-gptq onnxruntime-int8"
     assert set(wanted.split()) <= set(by_name)
-    session = compress.candidates.runtimes.load(by_name["openvino-fp32"])
+    session = runtimes.load(by_name["openvino-fp32"])
     expected = copy.task.problem.answers(session, copy.task.validation)
     for name in wanted.split()[1:]:
-        answers = copy.task.problem.answers(compress.candidates.runtimes.load(by_name[name]), copy.task.validation)
+        answers = copy.task.problem.answers(runtimes.load(by_name[name]), copy.task.validation)
         assert np.mean(answers.argmax(1) == expected.argmax(1)) > 0.93, name
     bytes_of = {name: (by_name[name] / "model.bin").stat().st_size for name in by_name if name.startswith("openvino")}
     assert bytes_of["openvino-fp16"] < 0.6 * bytes_of["openvino-fp32"]
     assert bytes_of["openvino-int8-weights"] < 0.4 * bytes_of["openvino-fp32"]
+
+
+def test_what_this_processor_cannot_run_is_left_out_with_the_reason(
+    copy: Models, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As PyTorch says of a recurrent layer in bf16 on processors without such units."""
+    load = eager.load
+
+    def refusing(folder: Path, config: runtimes.Config, threads: int) -> Session:
+        if config.precision == "fp32":
+            return load(folder, config, threads)
+
+        def run(x: NDArray[Any]) -> NDArray[Any]:
+            raise RuntimeError("could not create a primitive descriptor")
+
+        return run
+
+    monkeypatch.setattr(eager, "load", refusing)
+    shutil.copytree(copy.store.root, tmp_path / "study", ignore=shutil.ignore_patterns("candidates"))
+    options = replace(copy.study.compress, methods=("bf16",), runtimes=("torch",))
+    study = replace(copy.study, compress=options)
+    made, skipped = compress.build(study, copy.runs[:1], copy.task, Store(tmp_path / "study"))
+    assert [c.precision for c in made] == ["fp32"]
+    assert skipped == ("width8-trained-torch-bf16: RuntimeError: could not create a primitive descriptor",)
+    assert not (tmp_path / "study" / "candidates" / "width8-trained-torch-bf16").exists()
 
 
 def test_a_chain_of_all_of_them_is_read(copy: Models) -> None:
