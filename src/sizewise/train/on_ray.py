@@ -121,8 +121,8 @@ def _until_done(
 
 
 def _cut_off(running: Mapping[Any, Trial], nodes: Mapping[str, str]) -> list[Any]:
-    """What was sent to nodes that the cluster knows to be lost. One that was cut off cannot say so, and Ray itself waits
-    for its answer until the connection is given up, minutes later."""
+    """What was sent to nodes that the cluster knows to be lost. One that was cut off cannot say so, and Ray waits for
+    its answer until the connection is given up, minutes later."""
     lost = {node["NodeID"] for node in ray.nodes() if not node["Alive"]}
     return [reference for reference, trial in running.items() if nodes.get(trial.key) in lost]
 
