@@ -312,7 +312,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--trials", type=int, help="default: 200 of overhead, 48 of faults")
     parser.add_argument("--seconds", type=float, default=1.0, help="that a trial of overhead sleeps")
     parser.add_argument("--cores", type=int, default=2, help="of overhead")
-    parser.add_argument("--epochs", type=int, default=40, help="of the trials of faults")
+    parser.add_argument("--epochs", type=int, default=12, help="of the trials of faults")
     parser.add_argument("--faults", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0, help="of the faults")
     parser.add_argument("--share", action="store_true", help="nodes that see no common folder, but a bucket")

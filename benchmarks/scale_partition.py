@@ -28,12 +28,12 @@ NETWORK = "10.117.0"
 NAMES = tuple(f"sizewise{number}" for number in range(3))
 
 QUICKLY = {
-    "RAY_health_check_initial_delay_ms": "1000",
-    "RAY_health_check_period_ms": "1000",
-    "RAY_health_check_timeout_ms": "2000",
+    "RAY_health_check_initial_delay_ms": "20000",
+    "RAY_health_check_period_ms": "2000",
+    "RAY_health_check_timeout_ms": "5000",
     "RAY_health_check_failure_threshold": "3",
 }
-"""A node is given up after some ten seconds, not after a minute."""
+"""A node is given up after some twenty seconds, not after a minute."""
 
 
 def ip(*words: str) -> None:
@@ -70,6 +70,7 @@ def namespaces() -> Iterator[None]:
 def node(number: int, home: Path) -> Iterator[None]:
     """A Ray node in a namespace; the first is the head, and trains nothing."""
     ray = [str(Path(sys.executable).parent / "ray"), "start", "--block", f"--node-ip-address={NETWORK}.{number}"]
+    ray += [f"--plasma-store-socket-name={home}/plasma{number}", f"--raylet-socket-name={home}/raylet{number}"]
     head = ["--head", "--port=6399", "--include-dashboard=false", "--num-cpus=0"]
     ray += head if number == 1 else [f"--address={NETWORK}.1:6399", "--num-cpus=1"]
     variables = os.environ | QUICKLY | {"SIZEWISE_CACHE": str(home / f"node{number}")}
@@ -134,7 +135,7 @@ def cut(options: argparse.Namespace, home: Path, url: str) -> dict[str, Any]:
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--share", action="store_true", help="nodes that see no common folder, but a bucket")
-    parser.add_argument("--epochs", type=int, default=250, help="of the trial")
+    parser.add_argument("--epochs", type=int, default=60, help="of the trial")
     parser.add_argument(
         "--cut", type=float, default=5.0, help="seconds that the cable stays out when the loss is known"
     )

@@ -186,7 +186,7 @@ def test_a_cluster_that_is_not_there_is_one_clear_error(tmp_path: Path) -> None:
 def test_faults_of_every_kind_change_nothing(share: tuple[str, ...]) -> None:
     """A short run of the benchmark, which fails where a trial is lost, published twice, or comes out otherwise."""
     command = [sys.executable, str(ROOT / "benchmarks" / "scale.py"), "faults", *share]
-    command += ["--faults", "5", "--trials", "8", "--epochs", "40"]
+    command += ["--faults", "5", "--trials", "8"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(done.stdout)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
@@ -22,11 +22,21 @@ from sizewise.train.worker import Event, Executor, Work, do
 
 with extra("ray", needed_for="training on a Ray cluster"):
     import ray
-    from ray.exceptions import NodeDiedError, OutOfMemoryError, RayError, RayTaskError, WorkerCrashedError
+    from ray.exceptions import (
+        GetTimeoutError,
+        NodeDiedError,
+        OutOfMemoryError,
+        RayError,
+        RayTaskError,
+        WorkerCrashedError,
+    )
     from ray.util.queue import Queue
 
 PROCESS_BYTES = 600 << 20
 """Memory of a worker before its first step: Python, PyTorch and a small task's data."""
+
+WATCH = 10.0
+"""Seconds without an answer after which it is looked whether the nodes are alive."""
 
 ON_HEAD = {"num_cpus": 0, "resources": {"node:__internal_head__": 0.001}}
 """Where words of progress are collected: the one node that a cluster cannot lose."""
@@ -64,21 +74,27 @@ def run(
     memory: Callable[[Trial], int] = lambda trial: 0,
 ) -> list[Trial]:
     """An `Executor`. A process that dies takes no other trial along."""
-    with _explained(), _listening(on_event) as events:
+    nodes: dict[str, str] = {}
+    with _explained(), _listening(on_event, nodes) as events:
 
         def send(trial: Trial) -> Any:
             return _TASK.options(memory=_granted(memory(trial))).remote(work, trial, events)
 
-        return _until_done(trials, send, workers, on_done)
+        return _until_done(trials, send, nodes, workers, on_done)
 
 
 def _until_done(
     trials: Sequence[Trial],
     send: Callable[[Trial], Any],
+    nodes: dict[str, str],
     workers: int,
     on_done: Callable[[Trial, Failure | None], None],
 ) -> list[Trial]:
-    """Keep the cluster supplied; those whose process died are returned."""
+    """Keep the cluster supplied; those whose process died are returned.
+
+    Args:
+        nodes: where trials are, by their keys, as far as is known.
+    """
     waiting, died = deque(trials), []
     running: dict[Any, Trial] = {}
     try:
@@ -86,20 +102,29 @@ def _until_done(
             while waiting and len(running) < (workers or _room()):
                 trial = waiting.popleft()
                 running[send(trial)] = trial
-            (first,), _ = ray.wait(list(running))
-            trial = running.pop(first)
-            try:
-                on_done(trial, ray.get(first))
-            except NodeDiedError:
-                print("warning: a node was lost; its trial goes on elsewhere", file=sys.stderr)
-                waiting.appendleft(trial)
-            except (WorkerCrashedError, OutOfMemoryError):
-                died.append(trial)
+            done, _ = ray.wait(list(running), timeout=WATCH)
+            for reference in done or _cut_off(running, nodes):
+                trial = running.pop(reference)
+                nodes.pop(trial.key, None)
+                try:
+                    on_done(trial, ray.get(reference, timeout=None if done else 0))
+                except (NodeDiedError, GetTimeoutError):
+                    print("warning: a node was lost; its trial goes on elsewhere", file=sys.stderr)
+                    waiting.appendleft(trial)
+                except (WorkerCrashedError, OutOfMemoryError):
+                    died.append(trial)
     finally:
         with suppress(RayError):  # of a cluster that is gone
             for reference in running:
                 ray.cancel(reference, force=True)
     return died
+
+
+def _cut_off(running: Mapping[Any, Trial], nodes: Mapping[str, str]) -> list[Any]:
+    """What was sent to nodes that the cluster knows to be lost. One that was cut off cannot say so, and Ray waits for
+    its answer until the connection is given up, minutes later."""
+    lost = {node["NodeID"] for node in ray.nodes() if not node["Alive"]}
+    return [reference for reference, trial in running.items() if nodes.get(trial.key) in lost]
 
 
 def _room() -> int:
@@ -114,7 +139,8 @@ def _granted(step: int) -> int:
 
 
 def _do(work: Work, trial: Trial, events: Queue) -> Failure | None:
-    """What a node does. A task of one core has one thread there."""
+    """What a node does, after it said that it does. A task of one core has one thread there."""
+    events.put((trial.key, ray.get_runtime_context().get_node_id()))
     return do(work, trial, events.put)
 
 
@@ -122,10 +148,10 @@ _TASK = ray.remote(num_cpus=1, max_retries=0, runtime_env={"env_vars": {"GLIBC_T
 
 
 @contextmanager
-def _listening(on_event: Callable[[Event], None]) -> Iterator[Queue]:
-    """Where workers tell of progress, from any node."""
+def _listening(on_event: Callable[[Event], None], nodes: dict[str, str]) -> Iterator[Queue]:
+    """Where workers tell of progress, and on which node they are."""
     events = Queue(actor_options=ON_HEAD)
-    listener = threading.Thread(target=_listen, args=(events, on_event), daemon=True)
+    listener = threading.Thread(target=_listen, args=(events, on_event, nodes), daemon=True)
     listener.start()
     try:
         yield events
@@ -136,10 +162,13 @@ def _listening(on_event: Callable[[Event], None]) -> Iterator[Queue]:
             events.shutdown(force=True)
 
 
-def _listen(events: Queue, on_event: Callable[[Event], None]) -> None:
+def _listen(events: Queue, on_event: Callable[[Event], None], nodes: dict[str, str]) -> None:
     try:
         while (event := events.get()) is not None:
-            on_event(event)
+            if isinstance(event, Event):
+                on_event(event)
+            else:
+                nodes.update([event])
     except RayError:  # the queue is gone with its cluster, which the sweep sees too
         return
 
