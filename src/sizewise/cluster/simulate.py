@@ -173,8 +173,13 @@ def footprint(work: Work, layout: Layout) -> Footprint:
         activations = work.kept_bytes * under_way + work.activation_bytes * layout.samples / work.blocks
     else:
         activations = work.activation_bytes * under_way
-    sizes = (params * size for size in (work.weight_bytes, work.gradient_bytes, work.state_bytes))
-    return Footprint(*sizes, activations, work.params * work.weight_bytes / work.blocks)
+    return Footprint(
+        weights=params * work.weight_bytes,
+        gradients=params * work.gradient_bytes,
+        states=params * work.state_bytes,
+        activations=activations,
+        block=work.params * work.weight_bytes / work.blocks,
+    )
 
 
 def best(work: Work, hardware: Hardware, batch: int) -> Step:

@@ -151,7 +151,9 @@ def _epoch(state: State, trial: Trial, data: Data, teacher: Tensor | None) -> No
                 group["lr"] = lr
             total += step(state, trial, data, teacher, batch) * len(batch)
     recipes.evaluating(state.optimizer)
-    state.group.level(state.module)
+    for module in (state.module, state.average):
+        if module is not None:
+            state.group.level(module)
     state.epoch += 1
     if state.average is not None and recipes.average_epoch(recipe, state.epoch):
         state.average.update_parameters(state.module)
