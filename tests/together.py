@@ -64,7 +64,7 @@ CASES = {
     "one left over": Case("digits", "cnn", 4, ADAM, fraction=65 / 1077),
     "patience": Case("digits", "cnn", 8, Recipe(lr=0.1, batch_size=64, epochs=8, patience=1)),
     "average": Case("digits", "cnn", 8, Recipe(lr=5e-3, batch_size=64, epochs=3, average="ema"), strategies=("ddp",)),
-    "transformer": Case("digits", "tests.together:vit", 32, Recipe("adamw", lr=2e-3, batch_size=32, epochs=4)),
+    "transformer": Case("digits", "tests.together:vit", 32, Recipe("adamw", lr=2e-3, batch_size=32, epochs=2)),
     "tied": Case("text", "tests.together:decoder", 16, Recipe(lr=5e-3, batch_size=32, epochs=2, clip=1.0)),
     "tokens": Case("tagged", "tests.together:lstm", 8, Recipe("sgd", lr=1.0, batch_size=12, epochs=3), fraction=1.0),
 }

@@ -253,7 +253,8 @@ def priced(study: Study, plan: Plan, store: Store | None) -> Plan:
     left = {t.key: seconds_of(t, costs, study.recipe.epochs) for t in trials if t.key not in finished}
     plan = replace(plan, finished=len(finished))
     if study.cluster.nodes:
-        packing = pack(left, [parse(text) for text in study.cluster.nodes], start=START_SECONDS)
+        cluster = study.cluster
+        packing = pack(left, list(map(parse, cluster.nodes)), start=START_SECONDS, currency=cluster.currency)
         return replace(plan, seconds=packing.seconds, workers=packing.workers, packing=packing)
     share = sum(left.values()) / max(1, min(plan.workers, len(left)))
     seconds = max(share, *left.values(), 0.0) + START_SECONDS if left else 0.0

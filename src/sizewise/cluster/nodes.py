@@ -54,7 +54,7 @@ def parse(text: str) -> Nodes:
     return found
 
 
-def pack(seconds: Mapping[str, float], kinds: Sequence[Nodes], *, start: float = 0.0) -> Packing:
+def pack(seconds: Mapping[str, float], kinds: Sequence[Nodes], *, start: float = 0.0, currency: str = "USD") -> Packing:
     """Trials on machines, the longest first, each where it ends soonest.
 
     On equal workers the last ends after at most 4/3 - 1/(3m) times the shortest wall time that there is for m workers
@@ -66,6 +66,7 @@ def pack(seconds: Mapping[str, float], kinds: Sequence[Nodes], *, start: float =
         seconds: of each trial on a worker of speed 1, by key.
         kinds: at least one.
         start: seconds that a worker needs before its first trial.
+        currency: of the machines' prices.
     """
     machines = [kind for kind in kinds for _ in range(kind.count)]
     homes = [number for number, machine in enumerate(machines) for _ in range(machine.workers)]
@@ -80,8 +81,8 @@ def pack(seconds: Mapping[str, float], kinds: Sequence[Nodes], *, start: float =
     least = max(work / sum(speeds), longest / max(speeds)) + (start if seconds else 0.0)
     bound = 4 / 3 - 1 / (3 * len(speeds)) if len(set(speeds)) == 1 else 2.0
     loads = _loads(machines, ends, Counter(places.values()))
-    cost = sum(load.cost for load in loads)
-    return Packing(max(ends), least, bound, cost, len(speeds), loads, places)
+    cost, hour = sum(load.cost for load in loads), sum(machine.price for machine in machines) / sum(speeds)
+    return Packing(max(ends), least, bound, cost, currency, hour, len(speeds), loads, places)
 
 
 def _by_speed(speeds: Sequence[float]) -> dict[float, list[tuple[float, int]]]:

@@ -35,7 +35,7 @@ def plan(p: Plan) -> str:
     text += f"\n{total} trials ({len(p.trials)} of the sweep, {len(p.probes)} probes), {p.finished} already finished"
     text += f"\nabout {duration(p.seconds)} of training with {p.workers} worker processes"
     extra = [_packing(p.packing)] if p.packing else []
-    extra += [_more(p.more)] if p.more else []
+    extra += [_more(p.more, p.packing)] if p.more else []
     return "\n".join([text, *extra, *(f"note: {note}" for note in p.notes)])
 
 
@@ -54,15 +54,27 @@ def _packing(found: Packing) -> str:
     more = [f"and {left} more nodes"] if left else []
     ratio = found.seconds / found.least if found.least else 1.0
     sentence = (
-        f"cost {found.cost:.2f} in all; none is shorter than {duration(found.least)}, this one takes {ratio:.3f} "
-        f"times that (longest first: at most {found.bound:.3f} times the best schedule)"
+        f"cost {found.cost:.2f} {found.currency} in all; no schedule is shorter than {duration(found.least)}, this one "
+        f"takes {ratio:.3f} times that (longest first: at most {found.bound:.3f} times the best schedule)"
     )
     return "\n".join([text, *more, sentence])
 
 
-def _more(found: Sequence[More]) -> str:
-    rows = [(f"{m.times:g}", duration(3600 * m.extra), number(m.params), interval(m.ratio), m.verdict) for m in found]
-    head = ("times the longest run", "more of it", "params", f"loss, times, {found[0].ratio.level:.0%} interval", "")
+def _more(found: Sequence[More], packing: Packing | None) -> str:
+    price, currency = (packing.worker_hour, packing.currency) if packing else (0.0, "")
+    rows = [
+        (
+            f"{m.times:g}",
+            duration(3600 * m.extra),
+            *([f"{price * m.extra:.3g}"] if price else []),
+            number(m.params),
+            interval(m.ratio),
+            m.verdict,
+        )
+        for m in found
+    ]
+    more = ("more time", *([f"{currency} more"] if price else []))
+    head = ("times the longest run", *more, "params", f"loss, times, {found[0].ratio.level:.0%} interval", "")
     return f"{table(head, rows)}\nby the law of this study's runs; intervals: {made(found[0].ratio)}"
 
 

@@ -153,7 +153,9 @@ def _epoch(state: State, trial: Trial, data: Data, teacher: Tensor | None, const
             if constraint is not None:
                 constraint.follow(state.module, (state.epoch * steps + number + 1) / (steps * recipe.epochs), number)
     recipes.evaluating(state.optimizer)
-    state.group.level(state.module)
+    for module in (state.module, state.average):
+        if module is not None:
+            state.group.level(module)
     state.epoch += 1
     if state.average is not None and recipes.average_epoch(recipe, state.epoch):
         state.average.update_parameters(state.module)

@@ -48,7 +48,8 @@ class Packing:
         seconds: wall time until the last trial ends.
         least: wall time below which no schedule comes.
         bound: times the shortest possible wall time that this way of packing takes at most.
-        cost: of all machines, in the cluster's currency.
+        cost: of all machines, in `currency`.
+        worker_hour: what an hour of one worker as fast as this machine's costs, all machines being paid for and busy.
         workers: of all machines.
         nodes: the machines, in the order in which they were declared.
         places: the machine of each trial, by the trial's key.
@@ -58,6 +59,8 @@ class Packing:
     least: float
     bound: float
     cost: float
+    currency: str
+    worker_hour: float
     workers: int
     nodes: tuple[NodeLoad, ...]
     places: dict[str, int]
