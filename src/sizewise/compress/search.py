@@ -1,26 +1,22 @@
-"""The search for chains: which methods, how strong, in which order; through Optuna, the only file that knows it.
+"""The search for chains: which methods, how strong, in which order; `proposals` says which to try next.
 
 A chain is judged by what costs little to know: the validation loss of one seed after its last step, its parameters
-(bytes) and its floating-point operations (time). Optuna's tree-structured Parzen estimator (Bergstra et al. 2011; for
-several objectives Ozaki et al. 2022) proposes the next ones. What no other chain equals or beats in all three survives,
-and survivors alone are converted and measured. The search is kept in the study's folder: it goes on where it stopped,
-and Optuna's dashboard opens it.
+(bytes) and its floating-point operations (time). What no other chain equals or beats in all three survives, and
+survivors alone are converted and measured.
 """
 
 from __future__ import annotations
 
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from sizewise.compress import chains
 from sizewise.config import Study
-from sizewise.errors import extra
 from sizewise.methods import Chain, Distil, Factorize, Importance, Prune, Scope, said
+from sizewise.proposals import opened
 from sizewise.records import Run, Trial
 from sizewise.store import Store
 from sizewise.tasks import Task
@@ -79,13 +75,10 @@ def search(
     Raises:
         MissingExtraError: Optuna is not installed.
     """
-    with extra("search", needed_for="compress --time"):
-        import optuna
     began = time.monotonic()
     found: dict[str, Found] = {}
     failed: list[str] = []
-    with _quiet(optuna):
-        asked = _open(optuna, store)
+    with opened(store / JOURNAL, "compress", OBJECTIVES, needed_for="compress --time") as asked:
         while (not found and not failed) or time.monotonic() - began < seconds:
             batch = [asked.ask() for _ in range(at_once)]
             proposed = [_propose(trial, distils=task.problem.distils) for trial in batch]
@@ -95,7 +88,7 @@ def search(
                 trial.set_user_attr("chain", said(chain))
                 if isinstance(result, str):
                     failed.append(f"{said(chain)}: {result}")
-                    asked.tell(trial, state=optuna.trial.TrialState.FAIL)
+                    asked.fail(trial, result)
                 else:
                     found[result.trial.key] = Found(chain, result)
                     asked.tell(trial, _objectives(result))
@@ -123,21 +116,6 @@ def spread(found: Sequence[Found], count: int) -> tuple[Found, ...]:
 def _objectives(run: Run) -> tuple[float, float, float]:
     loss = run.validation.loss
     return (loss if np.isfinite(loss) else 1e9, float(run.params), float(run.flops))
-
-
-def _open(optuna: Any, store: Store) -> Any:
-    from optuna.storages.journal import JournalFileBackend
-
-    storage = optuna.storages.JournalStorage(JournalFileBackend(str(store / JOURNAL)))
-    made = optuna.create_study(
-        study_name="compress",
-        storage=storage,
-        directions=["minimize"] * len(OBJECTIVES),
-        sampler=optuna.samplers.TPESampler(seed=0, multivariate=True, group=True),
-        load_if_exists=True,
-    )
-    made.set_metric_names(list(OBJECTIVES))
-    return made
 
 
 def _propose(trial: Any, *, distils: bool) -> Chain:
@@ -180,16 +158,3 @@ def _runs(
         for place, run in zip(trials, train(list(trials.values())) if trials else (), strict=True):
             state[place] = run
     return state
-
-
-@contextmanager
-def _quiet(optuna: Any) -> Iterator[None]:
-    """Optuna tells every trial on stderr, where our progress is, and warns of its own younger parts."""
-    level = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            yield
-    finally:
-        optuna.logging.set_verbosity(level)

@@ -4,7 +4,7 @@ from sizewise.console.candidates import compression, exports, measurements, scen
 from sizewise.console.decisions import decisions
 from sizewise.console.laws import law, laws, link
 from sizewise.console.progress import progress
-from sizewise.console.sweep import choice, comparison, findings, left_out, limits, plan, runs
+from sizewise.console.sweep import choice, comparison, findings, left_out, limits, plan, runs, tuned
 from sizewise.console.text import duration, table
 
 __all__ = [
@@ -27,4 +27,5 @@ __all__ = [
     "scenarios",
     "search",
     "table",
+    "tuned",
 ]

@@ -6,8 +6,8 @@ import textwrap
 from collections.abc import Sequence
 
 from sizewise import words
-from sizewise.console.text import TEXT_WIDTH, duration, excluded_rows, table
-from sizewise.records import Choice, Comparison, Exclusion, Finding, Plan, Run
+from sizewise.console.text import TEXT_WIDTH, duration, excluded_rows, interval, number, table
+from sizewise.records import Choice, Comparison, Exclusion, Finding, Guess, Plan, Run, TunedRecipe
 
 
 def plan(p: Plan) -> str:
@@ -31,7 +31,20 @@ def plan(p: Plan) -> str:
     total = len(p.trials) + len(p.probes)
     text += f"\n{total} trials ({len(p.trials)} of the sweep, {len(p.probes)} probes), {p.finished} already finished"
     text += f"\nabout {duration(p.seconds)} of training with {p.workers} worker processes"
-    return "\n".join([text, *(f"note: {note}" for note in p.notes)])
+    return "\n".join([text, *(f"note: {note}" for note in p.notes), *([_guess(p.guess)] if p.guess else [])])
+
+
+def _guess(g: Guess) -> str:
+    """What earlier studies say, and how much of it is theirs."""
+    near = ", ".join(f"{name} (distance {distance:.2g})" for name, distance in g.precedents)
+    e, alone = g.params, g.uninformed
+    lines = [
+        f"first guess, by {len(g.precedents)} earlier: width {g.width}, about {number(e.value)} parameters "
+        f"[{number(e.low)}, {number(e.high)}]; the ladder alone says [{number(alone.low)}, {number(alone.high)}]",
+        f"  {g.weight:.0%} of it from {near}; it decides nothing",
+    ]
+    lines += [f"  their {metric} falls with params^-{interval(alpha)}" for metric, alpha in g.exponents.items()]
+    return "\n".join(lines)
 
 
 def runs(found: Sequence[Run]) -> str:
@@ -108,3 +121,12 @@ def comparison(c: Comparison) -> str:
             f"verdict: {c.verdict}",
         ]
     )
+
+
+def tuned(found: TunedRecipe, study: str) -> str:
+    """A recipe that was searched for, what it is worth, and how to train with it."""
+    from sizewise import tune  # here, since PyTorch comes with it, and a table of runs needs none
+
+    changed = tune.flags(found.recipe, found.own)
+    command = [f"to train with it: sizewise run {study} {changed}"] if changed else []
+    return "\n".join([*tune.sentences(found), *command])

@@ -1,6 +1,6 @@
 """One training run: its data, its steps, its state and its end. `run.py` is the page that holds it together."""
 
-from sizewise.loop.data import Data, Start, batches
+from sizewise.loop.data import Data, Start, batches, unused
 from sizewise.loop.environment import environment
 from sizewise.loop.evaluate import EVALUATION_BATCH, predict, validation_loss
 from sizewise.loop.run import Progress, out_of_memory, train_one
@@ -18,5 +18,6 @@ __all__ = [
     "predict",
     "time_steps",
     "train_one",
+    "unused",
     "validation_loss",
 ]

@@ -10,6 +10,8 @@ moved and read by other programs at any stage boundary. The files are in the ord
     law.py         from runs to a law, and what follows from it
     choice.py      what is wrong with a sweep, which size to take, which run would say more
     candidate.py   models to ship
+    tuned.py       a recipe that was searched for
+    precedent.py   what a finished study leaves for later ones
     form.py        records as JSON, and back
 """
 
@@ -39,6 +41,7 @@ from sizewise.records.choice import (
     Finding,
     NextRun,
     RateCheck,
+    Spending,
     Tuning,
 )
 from sizewise.records.estimate import Estimate, Metric
@@ -56,9 +59,11 @@ from sizewise.records.law import (
     OptimalSize,
     ServingOptimal,
 )
+from sizewise.records.precedent import Guess, Precedent
 from sizewise.records.run import Cost, Engine, Failure, Plan, Point, Run, Scores, Tier
 from sizewise.records.task import Layout, Problem, Reading, Signature
 from sizewise.records.trial import Origin, Recipe, Trial, Weights
+from sizewise.records.tuned import TunedRecipe, Verification
 
 __all__ = [
     "Agreement",
@@ -83,6 +88,7 @@ __all__ = [
     "Finding",
     "FittedForm",
     "Growth",
+    "Guess",
     "Law",
     "Layout",
     "Link",
@@ -94,6 +100,7 @@ __all__ = [
     "Origin",
     "Plan",
     "Point",
+    "Precedent",
     "Precision",
     "Problem",
     "RateCheck",
@@ -108,10 +115,13 @@ __all__ = [
     "Search",
     "ServingOptimal",
     "Signature",
+    "Spending",
     "Target",
     "Tier",
     "Trial",
+    "TunedRecipe",
     "Tuning",
+    "Verification",
     "Weights",
     "Winner",
     "from_json",

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Literal
 
 from sizewise.records.estimate import Metric
+from sizewise.records.precedent import Guess
 from sizewise.records.trial import Trial
 
 Tier = Literal["reference", "traced", "compiled"]
@@ -143,6 +144,7 @@ class Plan:
         seconds: predicted wall time with `workers` processes, trials already finished not counted.
         notes: what was given up to fit a time limit, in plain words.
         request: hash of the configuration and data that led to this plan.
+        guess: what earlier studies say of the right size; None without any that is similar.
     """
 
     trials: tuple[Trial, ...]
@@ -153,3 +155,4 @@ class Plan:
     finished: int
     notes: tuple[str, ...] = ()
     request: str = ""
+    guess: Guess | None = None
