@@ -3,6 +3,7 @@
     python benchmarks/tune.py grids       train every size of every task over many seeds, into runs/tune
     python benchmarks/tune.py adaptive    replay adaptive sweeps on seeds drawn from these grids, print the table
     python benchmarks/tune.py search      search for recipes five times a task in three ways, print regret by budget
+    python benchmarks/tune.py warm        the same of `sizewise tune` that starts with what other tasks' searches found
 
 The grids are a tabulated benchmark: each run is trained once, and a replay draws its seeds from them without repeats,
 so that hundreds of studies cost as much as one. Replays of one task share runs and are therefore not independent: their
@@ -32,8 +33,9 @@ from sizewise.adaptive import next_step, spending
 from sizewise.choose import choose
 from sizewise.config import Study, Sweep
 from sizewise.loop import Data, Start, train_one, unused
+from sizewise.recipe import at_width
 from sizewise.records import Choice, Estimate, Reading, Recipe, Run, Trial
-from sizewise.store import Store
+from sizewise.store import Store, read_json, write_json
 from sizewise.study import Workspace
 from sizewise.tune.search import FRACTION
 from sizewise.tune.space import propose, values_of
@@ -72,13 +74,6 @@ TASKS = {
         metric="AUROC",
         recipe=Recipe(lr=2e-3, batch_size=32, epochs=6),
         sweep=sweep(1, 2, 3, 5, 8, 13),
-    ),
-    "news": Study(
-        "text",
-        data=str(DATA / "ag-news" / "ag_news_7600.csv"),
-        reading=Reading(text="2+3", target="1", steps=128),
-        recipe=Recipe(lr=3e-3, batch_size=32, epochs=4),
-        sweep=sweep(1, 2, 4, 8),
     ),
 }
 
@@ -187,6 +182,7 @@ BUDGET = 12.0
 """Of a search, in runs of full length: a run of a third of the epochs is a third of one."""
 
 CHECKPOINTS = (3.0, 6.0, 12.0)
+TUNE = "`sizewise tune`"
 
 
 class Ledger:
@@ -225,8 +221,8 @@ class SpentError(Exception):
     """The budget of a search is used up."""
 
 
-def halving(space: Workspace, width: int, ledger: Ledger, seed: int) -> None:
-    """`sizewise tune`."""
+def halving(space: Workspace, width: int, ledger: Ledger, seed: int, first: Sequence[Recipe] = ()) -> None:
+    """`sizewise tune`, with recipes of other tasks if there are any."""
 
     def train(trials: Sequence[Trial]) -> list[Run]:
         if ledger.spent >= BUDGET:
@@ -234,7 +230,7 @@ def halving(space: Workspace, width: int, ledger: Ledger, seed: int) -> None:
         return ledger(trials)
 
     with contextlib.suppress(SpentError):
-        tune.search(space.study, space.task, width, ledger.store, train, trials=1000, seed=seed)
+        tune.search(space.study, space.task, width, ledger.store, train, trials=1000, seed=seed, first=first)
 
 
 def whole_runs(space: Workspace, width: int, ledger: Ledger, sampler: Any) -> None:
@@ -249,18 +245,11 @@ def whole_runs(space: Workspace, width: int, ledger: Ledger, sampler: Any) -> No
         made.tell(asked, run.validation.loss if math.isfinite(run.validation.loss) else 1e9)
 
 
-def searches(name: str, root: Path) -> dict[str, list[Ledger]]:
+Way = Callable[[Ledger, int], None]
+
+
+def searches(name: str, space: Workspace, ways: Mapping[str, Way]) -> dict[str, list[Ledger]]:
     """Every search of a task, by its way."""
-    space, width = Workspace.create(TASKS[name], root / name), SEARCHED[name]
-    ways: dict[str, Callable[[Ledger, int], None]] = {
-        "random search": lambda ledger, seed: whole_runs(
-            space, width, ledger, optuna.samplers.RandomSampler(seed=seed)
-        ),
-        "Optuna's default": lambda ledger, seed: whole_runs(
-            space, width, ledger, optuna.samplers.TPESampler(seed=seed)
-        ),
-        "`sizewise tune`": lambda ledger, seed: halving(space, width, ledger, seed),
-    }
     found: dict[str, list[Ledger]] = {way: [] for way in ways}
     for repeat in range(REPEATS):
         for way, search in ways.items():
@@ -273,18 +262,62 @@ def searches(name: str, root: Path) -> dict[str, list[Ledger]]:
     return found
 
 
-def recipes(names: Sequence[str], root: Path) -> None:
-    """Print the table of searches: regret against the lowest loss that any search of the task found."""
+@dataclass(frozen=True)
+class Known:
+    """What a task's searches came to: the least loss, and the recipe of `sizewise tune` at the reference width."""
+
+    family: str
+    least: float
+    recipe: Recipe
+
+
+def recipes(names: Sequence[str], root: Path, *, warm: bool) -> None:
+    """Print the table of searches: regret against the lowest loss that any cold search of the task found."""
     header = ("task, width", "search", *(f"regret after {b:g} runs" for b in CHECKPOINTS), "score on fresh samples")
     print(f"| {' | '.join(header)} |\n" + "|---" * len(header) + "|")
-    for name in [name for name in names if name in SEARCHED]:
-        found = searches(name, root)
-        least = min(loss for ledgers in found.values() for ledger in ledgers for _, loss, _ in ledger.curve)
+    path = root / "searched.json"
+    for name in names:
+        known = read_json(path, dict[str, Known]) if path.exists() else {}
+        space, width = Workspace.create(TASKS[name], root / name), SEARCHED[name]
+        others = [k.recipe for n, k in known.items() if n != name and k.family == space.study.family]
+        if warm and (not others or name not in known):
+            continue
+        found = searches(name, space, {TUNE + ", warm": tuning(space, width, others)} if warm else cold(space, width))
+        if not warm:
+            known[name] = learned(space, width, found)
+            write_json(path, known)
         for way, ledgers in found.items():
-            cells = [regret(ledgers, budget, least) for budget in CHECKPOINTS]
+            cells = [regret(ledgers, budget, known[name].least) for budget in CHECKPOINTS]
             score = stats.mean(np.array([ledger.fresh for ledger in ledgers]), unit="repeats")
             cells.append(f"{score.value:.4f} [{score.low:.4f}, {score.high:.4f}]")
-            print(f"| {name}, {SEARCHED[name]} | {way} | {' | '.join(cells)} |", flush=True)
+            print(f"| {name}, {width} | {way} | {' | '.join(cells)} |", flush=True)
+
+
+def cold(space: Workspace, width: int) -> dict[str, Way]:
+    """Searches that know nothing of other tasks."""
+    samplers = {"random search": optuna.samplers.RandomSampler, "Optuna's default": optuna.samplers.TPESampler}
+
+    def whole(sampler: Callable[..., Any]) -> Way:
+        return lambda ledger, seed: whole_runs(space, width, ledger, sampler(seed=seed))
+
+    return {way: whole(sampler) for way, sampler in samplers.items()} | {TUNE: tuning(space, width, ())}
+
+
+def tuning(space: Workspace, width: int, first: Sequence[Recipe]) -> Way:
+    """`sizewise tune` of one task."""
+    return lambda ledger, seed: halving(space, width, ledger, seed, first)
+
+
+def learned(space: Workspace, width: int, found: Mapping[str, Sequence[Ledger]]) -> Known:
+    """What a task's searches leave to others."""
+    least = min(loss for ledgers in found.values() for ledger in ledgers for _, loss, _ in ledger.curve)
+    best = min(
+        (ledger.best(BUDGET) for ledger in found[TUNE]), key=lambda run: run.validation.loss if run else math.inf
+    )
+    assert best is not None
+    recipe = best.trial.recipe
+    rate = recipe.lr / at_width(replace(recipe, lr=1.0), width).lr
+    return Known(space.study.family, least, replace(recipe, lr=rate))
 
 
 def regret(ledgers: Sequence[Ledger], budget: float, least: float) -> str:
@@ -297,7 +330,7 @@ def regret(ledgers: Sequence[Ledger], budget: float, least: float) -> str:
 def main() -> None:
     """Run one part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("grids", "adaptive", "search"))
+    parser.add_argument("part", choices=("grids", "adaptive", "search", "warm"))
     parser.add_argument("names", nargs="*", help=f"tasks (default: all of {', '.join(TASKS)})")
     parser.add_argument(
         "--out", type=Path, default=Path("runs/tune"), help="where runs are kept (default: %(default)s)"
@@ -315,7 +348,7 @@ def main() -> None:
     else:
         torch.set_num_threads(1)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        recipes(names, options.out)
+        recipes(names, options.out, warm=options.part == "warm")
 
 
 if __name__ == "__main__":

@@ -149,8 +149,9 @@ def reasons(spent: Spending) -> Iterator[str]:
 
 
 def _some(count: int, widths: Sequence[int]) -> str:
-    many = f"{count} seed{'s' if count > 1 else ''}"
-    return f"{many} of width{'s' if len(widths) > 1 else ''} {' and '.join(map(str, sorted(widths)))}"
+    *before, last = map(str, sorted(widths))
+    many, which = f"{count} seed{'s' if count > 1 else ''}", f"{', '.join(before)} and {last}" if before else last
+    return f"{many} of width{'s' if before else ''} {which}"
 
 
 def _end(why: str) -> Step:
@@ -166,6 +167,8 @@ def _ask(questions: Sequence[Question], overhead: float, *, settled: bool) -> St
     """
     width, last = questions[0].width, [question.chances(question.most) for question in questions]
     passing, failing = min(yes for yes, _ in last), max(no for _, no in last)
+    if all(question.n >= question.most for question in questions):
+        return _end(f"with all seeds it is open whether width {width} is within the margin")
     if passing < FUTILE and (settled or failing < FUTILE):
         return _end(
             f"with all seeds width {width} would hardly be shown to be within the margin (chance {passing:.0%})"

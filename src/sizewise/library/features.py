@@ -36,6 +36,8 @@ SAMPLES = 1_000
 NUMBERS = 1_024
 """To which a sample is brought, by averaging neighbours."""
 
+AT_ONCE = 50
+
 
 def features(task: Task) -> dict[str, float]:
     """The features of a task, by its training split; landmarks and entropy only where a sample has one label."""
@@ -74,10 +76,15 @@ def _landmarks(task: Task) -> dict[str, float]:
 
 
 def _flat(task: Task, x: NDArray[Any]) -> Array:
-    """Samples as rows of at most `NUMBERS` numbers; texts as the share of each token."""
+    """Samples as rows of at most `NUMBERS` numbers, a few samples at a time, since they may be large."""
+    return np.concatenate([_rows(task, x[start : start + AT_ONCE]) for start in range(0, len(x), AT_ONCE)])
+
+
+def _rows(task: Task, x: NDArray[Any]) -> Array:
+    """Texts as the share of each token, all others by averaging neighbours."""
     if task.signature.layout == "tokens":
-        rows = np.stack([np.bincount(row[row > 0], minlength=task.signature.vocabulary) for row in x]).astype(float)
-        return np.asarray(rows / np.maximum(rows.sum(axis=1, keepdims=True), 1))
+        counts = np.stack([np.bincount(row[row > 0], minlength=task.signature.vocabulary) for row in x]).astype(float)
+        return np.asarray(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
     rows = task.preprocessor(x).reshape(len(x), -1).astype(float)
     if rows.shape[1] <= NUMBERS:
         return np.asarray(rows)
