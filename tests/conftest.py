@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,17 @@ from tests.builders import Models, make_models
 DATA = Path(__file__).parents[2] / "shared" / "data"
 
 torch.set_num_threads(1)
+
+# Studies of tests leave nothing to those of whoever runs them, nor to one another.
+os.environ["SIZEWISE_LIBRARY"] = tempfile.mkdtemp(prefix="sizewise-library-")
+
+
+@pytest.fixture(autouse=True)
+def own_library(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The library of one test, empty."""
+    folder = tmp_path_factory.mktemp("library")
+    monkeypatch.setenv("SIZEWISE_LIBRARY", str(folder))
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,7 @@ HOMES = {
         "compress/importance.py",
         "families/graph.py",
     ),  # cutting to a family's shape, what a unit counts, and the graph of both
-    "optuna": "compress/search.py",
+    "optuna": "proposals.py",
     "starlette": "serve",
     "uvicorn": "serve/http.py",
     "uvloop": "serve/run.py",

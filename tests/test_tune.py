@@ -1,77 +1,201 @@
-"""A learning rate that is wrong at some size is caught by short runs, and mended; a good one is left alone."""
+"""A search for a recipe: what it may try, what it stops, what it costs, and what its gain is worth elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from sizewise import plan, tune
+from sizewise import config, tune
+from sizewise.cli import main
 from sizewise.config import Study, Sweep
-from sizewise.records import Recipe, Run, Trial
+from sizewise.errors import MissingExtraError
+from sizewise.loop import Data, unused
+from sizewise.proposals import opened
+from sizewise.records import Recipe, Run, Trial, TunedRecipe, from_json
 from sizewise.store import Store
+from sizewise.tune import space
+from sizewise.tune.search import FRACTION, rungs
 from tests.builders import toy_task
 from tests.builders import train as train_here
 
-TASK = toy_task(96)
-WIDTHS = (2, 4, 8)
-GOOD = Recipe(lr=0.02, batch_size=16, epochs=8)
+TASK = toy_task(240, noise=1.2)
+OWN = Recipe(optimizer="adam", lr=2e-4, batch_size=32, epochs=9)
+STUDY = config.resolve(Study("toy", family="cnn", recipe=OWN, sweep=Sweep(seeds=3, widths=(2, 4, 8))), TASK)
 
 
-def study(recipe: Recipe, **sweep: object) -> Study:
-    return Study("toy", family="cnn", recipe=recipe, sweep=Sweep(seeds=3, tune=True, **sweep))  # type: ignore[arg-type]
+class Trainer:
+    """Trains trials in this process and keeps which it was asked for."""
+
+    def __init__(self, root: Path, fail: Callable[[Trial], bool] = lambda trial: False) -> None:
+        self.root, self.fail, self.asked = root, fail, list[Trial]()
+
+    def __call__(self, trials: Sequence[Trial]) -> list[Run]:
+        self.asked += trials
+        store = Store(self.root)
+        return [store.find_run(t) or train_here(t, TASK, self.root) for t in trials if not self.fail(t)]
 
 
-def trainer(root: Path) -> tune.Train:
-    def train(trials: Sequence[Trial]) -> list[Run]:
-        store = Store(root)
-        return [store.find_run(trial) or train_here(trial, TASK, root) for trial in trials]
-
-    return train
+def searched(root: Path, trainer: Trainer, trials: int, first: Sequence[Recipe] = ()) -> tune.Searched:
+    return tune.search(STUDY, TASK, 4, Store(root), trainer, trials=trials, at_once=2, first=first)
 
 
-def test_a_mistuned_recipe_is_caught_and_every_width_gets_its_rate(tmp_path: Path) -> None:
-    """A hundredth of a good rate: more is surely better, and the scan goes back most of the way."""
-    found = tune.tune(study(replace(GOOD, lr=GOOD.lr / 100)), TASK, WIDTHS, trainer(tmp_path))
-    assert found.verdict == "scanned"
-    assert len(found.rates) == len(WIDTHS)
-    assert min(found.rates) >= 9
-    assert any(check.ratio.high < 0.95 for check in found.checks if check.factor > 1)
-    said = tune.finding(found)
-    assert "does not hold" in said.sentence
-    assert said.evidence == tuple(check.ratio for check in found.checks)
+def test_proposals_lie_around_the_studys_own_recipe(tmp_path: Path) -> None:
+    with opened(tmp_path / "journal", "made", ("loss",), needed_for="a test") as asked:
+        made = [space.propose(asked.ask(), OWN, TASK.signature) for _ in range(60)]
+    assert {"adam", "adamw", "schedule-free", "prodigy"} == {one.optimizer for one in made}
+    for one in made:
+        low, high = (0.3, 3.0) if one.optimizer == "prodigy" else (2e-5, 2e-3)
+        assert low <= one.lr <= high
+        assert one.batch_size in (16, 32, 64)
+        assert one.epochs == OWN.epochs
+        assert 1e-6 <= one.weight_decay <= 0.1
 
 
-def test_a_recipe_that_is_right_keeps_the_rule(tmp_path: Path) -> None:
-    """The rate that the scan of the mistuned one found, stated at the reference width."""
-    first = tune.tune(study(replace(GOOD, lr=GOOD.lr / 100)), TASK, (4, 8), trainer(tmp_path))
-    good = replace(GOOD, lr=GOOD.lr / 100 * max(first.rates))
-    found = tune.tune(study(good), TASK, (4, 8), trainer(tmp_path))
-    assert found.verdict == "rule"
-    assert found.rates == ()
-    assert "neither a third" in tune.finding(found).sentence
+def test_a_recipe_is_proposed_again_as_it_was(tmp_path: Path) -> None:
+    with opened(tmp_path / "first", "made", ("loss",), needed_for="a test") as asked:
+        known = [space.propose(asked.ask(), OWN, TASK.signature) for _ in range(20)]
+    with opened(tmp_path / "second", "made", ("loss",), needed_for="a test") as asked:
+        for recipe in known:
+            values = space.values_of(recipe, OWN, TASK.signature)
+            assert values is not None
+            asked.suggest(values)
+        for recipe in known:
+            again = space.propose(asked.ask(), OWN, TASK.signature)
+            assert replace(again, lr=0.0, weight_decay=0.0) == replace(recipe, lr=0.0, weight_decay=0.0)
+            assert (again.lr, again.weight_decay) == pytest.approx((recipe.lr, recipe.weight_decay))
 
 
-def test_the_checks_are_short_runs_at_the_ends_and_the_middle() -> None:
-    found = tune.scans(study(GOOD), TASK, (2, 3, 4, 6, 8))
-    assert {trial.width for trial in found} == {2, 4, 8}
-    assert {trial.recipe.epochs for trial in found} == {4}
-    rates = sorted({trial.recipe.lr for trial in found if trial.width == 8})
-    assert rates == pytest.approx([0.04 / 3, 0.04, 0.12])
-    assert len(found) == 3 * 3 * 3
+def test_what_cannot_be_proposed_is_not_suggested() -> None:
+    assert space.values_of(replace(OWN, lr=1.0), OWN, TASK.signature) is None
+    assert space.values_of(replace(OWN, optimizer="muon"), OWN, TASK.signature) is None
+    assert space.values_of(replace(OWN, schedule="wsd"), OWN, TASK.signature) is None
 
 
-def test_nothing_is_checked_where_nothing_was_asked_or_rates_are_given() -> None:
-    asked = study(GOOD)
-    assert tune.scans(replace(asked, sweep=replace(asked.sweep, tune=False)), TASK, WIDTHS) == ()
-    assert tune.scans(study(GOOD, widths=WIDTHS, rates=(1.0, 3.0, 9.0)), TASK, WIDTHS) == ()
-    assert tune.scans(replace(asked, sweep=replace(asked.sweep, seeds=2)), TASK, WIDTHS) == ()
+def test_rungs_are_whole_runs_of_a_ninth_a_third_and_all_epochs() -> None:
+    assert rungs(27) == [3, 9, 27]
+    assert rungs(4) == [1, 4]
+    assert rungs(1) == [1]
 
 
-def test_the_sweep_is_trained_at_the_rates_of_its_widths() -> None:
-    plain, tuned = study(GOOD), study(GOOD, widths=WIDTHS, rates=(1.0, 3.0, 9.0))
-    for width, factor in zip(WIDTHS, (1.0, 3.0, 9.0), strict=True):
-        a, b = (plan.trial_at(s, TASK, width, 0, s.recipe).recipe.lr for s in (plain, tuned))
-        assert b == pytest.approx(factor * a)
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Trainer, tune.Searched]:
+    root = tmp_path_factory.mktemp("tune")
+    trainer = Trainer(root)
+    good = replace(OWN, lr=2e-3)
+    return root, trainer, searched(root, trainer, 14, [good])
+
+
+def test_a_search_stops_the_worse_early_and_counts_what_they_cost(done: tuple[Path, Trainer, tune.Searched]) -> None:
+    root, trainer, found = done
+    assert found.tried == 14
+    assert 0 < found.stopped < 14
+    assert set(found.early) < set(found.runs)
+    assert {trial.key for trial in trainer.asked} == set(found.runs)
+    full = [trial for trial in trainer.asked if trial.recipe.epochs == OWN.epochs]
+    assert 1 <= len({trial.key for trial in full}) < 14
+    assert found.loss == min(Store(root).run(trial.key).validation.loss for trial in full)
+
+
+def test_the_studys_own_recipe_and_the_suggested_one_are_tried_first(done: tuple[Path, Trainer, tune.Searched]) -> None:
+    first, second = done[1].asked[:2]
+    assert (first.recipe.optimizer, second.recipe.optimizer) == ("adam", "adam")
+    assert second.recipe.lr == pytest.approx(10 * first.recipe.lr)
+
+
+def test_no_run_of_a_search_sees_the_samples_that_verify_it(done: tuple[Path, Trainer, tune.Searched]) -> None:
+    assert {(trial.fraction, trial.seed) for trial in done[1].asked} == {(FRACTION, 0)}
+    learned = Data.of(TASK).subset(FRACTION)
+    rest = unused(TASK, FRACTION)
+    assert len(learned.x) + len(rest) == len(TASK.train)
+    seen = {row.tobytes() for row in np.asarray(learned.x)}
+    assert not seen & {row.tobytes() for row in TASK.preprocessor(rest.x)}
+
+
+def test_a_search_goes_on_where_it_stopped(done: tuple[Path, Trainer, tune.Searched]) -> None:
+    root, _, found = done
+    again = Trainer(root)
+    assert searched(root, again, 14) == found
+    assert not again.asked
+    more = searched(root, again, 16)
+    assert more.tried == 16
+    assert set(found.runs) < set(more.runs)
+
+
+class Killed(BaseException):
+    """What ends a process in the middle of a search."""
+
+
+def test_what_was_under_way_when_a_search_was_killed_is_tried_again(tmp_path: Path) -> None:
+    def die(trial: Trial) -> bool:
+        raise Killed
+
+    with pytest.raises(Killed):
+        searched(tmp_path, Trainer(tmp_path, die), 4)
+    trainer = Trainer(tmp_path)
+    assert searched(tmp_path, trainer, 4).tried == 4
+    assert trainer.asked[0].recipe.optimizer == OWN.optimizer
+
+
+def test_a_recipe_that_fails_is_told_and_left(tmp_path: Path) -> None:
+    trainer = Trainer(tmp_path, lambda trial: trial.recipe.optimizer in ("prodigy", "schedule-free"))
+    found = searched(tmp_path, trainer, 10)
+    assert found.tried == 10
+    assert found.failed == ("it failed",)
+    assert found.best.optimizer in ("adam", "adamw")
+
+
+def test_a_better_recipe_is_verified_on_other_seeds_and_samples(done: tuple[Path, Trainer, tune.Searched]) -> None:
+    root, _, _ = done
+    trainer = Trainer(root)
+    found = tune.verify(STUDY, TASK, Store(root), replace(OWN, lr=2e-3), (4, 8), trainer).found
+    assert [one.width for one in found] == [4, 8]
+    assert {(trial.fraction, trial.seed) for trial in trainer.asked} == {(FRACTION, seed) for seed in range(1, 6)}
+    for one in found:
+        assert one.verdict == "better"
+        assert one.fresh.difference.n == 5
+        assert one.samples == len(unused(TASK, FRACTION))
+        gain = one.validation.difference.value - one.fresh.difference.value
+        assert one.optimism.value == pytest.approx(gain)
+        assert one.optimism.low <= gain <= one.optimism.high
+
+
+def test_without_optuna_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(MissingExtraError, match="optuna"):
+        searched(tmp_path, Trainer(tmp_path), 1)
+
+
+@pytest.mark.slow
+def test_the_command_says_what_was_found_and_how_to_train_with_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = [
+        "--lr",
+        "0.0002",
+        "--epochs",
+        "6",
+        "--widths",
+        "2,4,8",
+        "--workers",
+        "2",
+        "--out",
+        str(tmp_path / "digits"),
+    ]
+    command = ["tune", "digits", "--trials", "6", *flags]
+    assert main(command) in (0, 3)
+    said = capsys.readouterr().out
+    assert "6 recipes tried at width 4" in said
+    assert "samples that neither saw" in said
+    assert "a gap of" in said
+    assert main([*command, "--json"]) in (0, 3)
+    found = from_json(TunedRecipe, json.loads(capsys.readouterr().out))
+    assert found.early_seconds < found.seconds
+    assert [one.width for one in found.verified] == [4, 8]
+    if found.recipe != found.own:
+        assert f"sizewise run digits {tune.flags(found.recipe, found.own)}" in said

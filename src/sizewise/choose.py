@@ -44,6 +44,7 @@ def choose(
     margin: float = 0.005,
     budget: Budget | None = None,
     error_law: Law | None = None,
+    looks: int = 0,
 ) -> Choice:
     """Choose the smallest width that is not worse than any larger one by more than `margin`.
 
@@ -56,6 +57,8 @@ def choose(
         sizes: runs of the sweep by width; same recipe, whole training split, same seeds.
         margin: score that may be given up, in the metric's unit.
         budget: `max_params` and `max_train_seconds` exclude widths; `min_score` must be reached.
+        looks: seeds that each size could have had, where the runs decided which to train next; see `compare_runs`. A
+            walk whose every step keeps its level over all looks keeps it, too (Glimm, Maurer & Bretz 2010).
 
     Raises:
         BudgetError: no width fits the budget.
@@ -63,10 +66,10 @@ def choose(
     """
     _check_seeds(sizes)
     widths = sorted(sizes)
-    allowed = [w for w in widths if _affordable(sizes[w], budget)]
+    allowed = affordable(sizes, budget)
     if not allowed:
         raise BudgetError(_unaffordable(sizes, budget), hint="raise the budget, or add smaller widths to the sweep")
-    comparisons = {w: _hardest(sizes, store, w, allowed, margin) for w in reversed(allowed[:-1])}
+    comparisons = {w: _hardest(sizes, store, w, allowed, margin, looks) for w in reversed(allowed[:-1])}
     walk = _walk(allowed[-1], comparisons, margin)
     metric = sizes[widths[0]][0].validation.metric
     scores = {w: stats.mean(np.array([run.validation.score for run in sizes[w]]), within=metric.range) for w in widths}
@@ -90,7 +93,7 @@ def choose(
             *_boundary(walk, margin),
             *_unseen(comparisons.get(chosen), margin),
             *_excluded([w for w in widths if w not in allowed]),
-            *(() if best in allowed else _forgone(_compare(sizes, store, best, chosen))),
+            *(() if best in allowed else _forgone(compare(sizes, store, best, chosen, looks))),
             *_too_low(scores, [w for w in walk.passed if w <= chosen and not enough[w]], metric, budget),
         ),
         next_run=_next_run(walk.stop, sizes, margin) if walk.stop and walk.open else None,
@@ -131,13 +134,14 @@ def _label(width: int) -> str:
     return f"width {width}"
 
 
-def _compare(sizes: Sizes, store: Store, a: int, b: int) -> Comparison:
-    return compare_runs(store, (_label(a), sizes[a]), (_label(b), sizes[b]))
+def compare(sizes: Sizes, store: Store, a: int, b: int, looks: int = 0) -> Comparison:
+    """How much better width a is than width b."""
+    return compare_runs(store, (_label(a), sizes[a]), (_label(b), sizes[b]), looks=looks)
 
 
-def _hardest(sizes: Sizes, store: Store, width: int, allowed: Sequence[int], margin: float) -> Comparison:
+def _hardest(sizes: Sizes, store: Store, width: int, allowed: Sequence[int], margin: float, looks: int) -> Comparison:
     """The comparison with a larger width that decides: one that shows it to be worse, or else the least favourable."""
-    found = (_compare(sizes, store, width, larger) for larger in allowed if larger > width)
+    found = (compare(sizes, store, width, larger, looks) for larger in allowed if larger > width)
     return min(found, key=lambda c: (c.difference.high >= -margin, c.difference.low))
 
 
@@ -244,6 +248,11 @@ def _next_run(question: Comparison, sizes: Sizes, margin: float) -> NextRun:
     seconds = more * sum(float(np.mean([run.seconds for run in group])) for group in (runs, rivals))
     why = f"whether {question.a} is within {_amount(margin, question)} of {question.b} is open"
     return NextRun((width, rival), more, seconds, why)
+
+
+def affordable(sizes: Sizes, budget: Budget | None) -> list[int]:
+    """The widths that a budget allows, smallest first."""
+    return [width for width in sorted(sizes) if _affordable(sizes[width], budget)]
 
 
 def _affordable(runs: Sequence[Run], budget: Budget | None) -> bool:

@@ -37,6 +37,7 @@ class Sweep:
             the rule does not hold. None leaves it to the effort: not when it is quick.
         rates: factor of the rule's learning rate for each of `widths`, one each; () is 1 for all.
         time_seconds: wall time the sweep may take; the plan shrinks to fit.
+        adaptive: train a few seeds of every size, and then only what the choice still needs, up to `seeds`.
         workers: trials at a time, one thread each; 0 is one a core.
         on: where trials are trained: "local" is this machine, "ray" the Ray cluster that it belongs to; else the
             address of one, such as `ray://host:10001`.
@@ -55,6 +56,7 @@ class Sweep:
     tune: bool | None = None
     rates: tuple[float, ...] = ()
     time_seconds: float | None = None
+    adaptive: bool = False
     workers: int = 0
     on: str = "local"
     share: str = ""

@@ -46,6 +46,7 @@ def diagnose(
     *,
     margin: float = 0.005,
     failures: Sequence[Failure] = (),
+    looks: int = 0,
 ) -> tuple[Finding, ...]:
     """Findings about a sweep, the most pressing first.
 
@@ -54,8 +55,9 @@ def diagnose(
         probes: runs of some of these widths and seeds with one thing changed.
         margin: of the metric, in its unit; a smaller difference does not matter.
         failures: trials that have no run.
+        looks: seeds that each size could have had, where the runs decided which to train next; see `compare_runs`.
     """
-    findings = [*_failed(failures), *_diverged(sizes, probes), *_capacity(sizes, store, margin)]
+    findings = [*_failed(failures), *_diverged(sizes, probes), *_capacity(sizes, store, margin, looks)]
     for width in sorted({run.trial.width for run in probes} & sizes.keys()):
         findings += _probed(sizes[width], [r for r in probes if r.trial.width == width], store, margin)
     findings += _overfitting(sizes)
@@ -96,12 +98,13 @@ def _diverged(sizes: Mapping[int, Sequence[Run]], probes: Sequence[Run]) -> list
     ]
 
 
-def _capacity(sizes: Mapping[int, Sequence[Run]], store: Store, margin: float) -> list[Finding]:
+def _capacity(sizes: Mapping[int, Sequence[Run]], store: Store, margin: float, looks: int) -> list[Finding]:
     widths = sorted(sizes)
     if len(widths) < 2 or min(map(len, sizes.values())) < FEWEST_SEEDS:
         return []
     before, largest = widths[-2], widths[-1]
-    step = compare_runs(store, (f"width {largest}", sizes[largest]), (f"width {before}", sizes[before]))
+    sides = (f"width {largest}", sizes[largest]), (f"width {before}", sizes[before])
+    step = compare_runs(store, *sides, looks=looks)
     found = []
     if step.difference.low > 0 and step.difference.value >= margin:
         found.append(

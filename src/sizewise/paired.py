@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sizewise import stats
+from sizewise import sequential, stats
 from sizewise.errors import UsageError
 from sizewise.families.weights import read_weights
 from sizewise.records import Comparison, Estimate, Run
 from sizewise.store import Store
 
 Array = NDArray[np.float64]
+
+Side = tuple[str, Run, Array]
 
 ROUNDING = 6**-0.5
 """Standard deviation, in examples, of the difference of two counts that were rounded to whole examples. Without it two
@@ -36,32 +39,46 @@ def compare_runs(
     *,
     level: float = stats.LEVEL,
     scatter: float = 0.0,
+    looks: int = 0,
 ) -> Comparison:
     """Compare two labelled sets of runs on the seeds they share: how much better a is than b.
 
     Args:
         scatter: least standard deviation of a paired difference to believe, where other runs have shown it.
+        looks: seeds that there could have been, where runs were looked at while they came in: the intervals then hold
+            at all those looks together, see `sequential`. 0 is a number of seeds that was fixed before.
 
     Raises:
         UsageError: they share no seed.
     """
     (a_label, a_runs), (b_label, b_runs) = a, b
     a_runs, b_runs = _shared_seeds(a_label, a_runs, b_label, b_runs)
-    metric = a_runs[0].validation.metric
-    scores_a, scores_b = example_scores(store, a_runs), example_scores(store, b_runs)
+    sides = [(label, runs[0], example_scores(store, runs)) for label, runs in ((a_label, a_runs), (b_label, b_runs))]
+    return compare_scores(sides[0], sides[1], level=level, scatter=scatter, looks=looks)
+
+
+def compare_scores(a: Side, b: Side, *, level: float = stats.LEVEL, scatter: float = 0.0, looks: int = 0) -> Comparison:
+    """The same of scores that are known: of each side a label, one of its runs, and (seeds, examples), in one order."""
+    (a_label, a_run, scores_a), (b_label, b_run, scores_b) = a, b
+    metric = a_run.validation.metric
     better, worse = (scores_a, scores_b) if metric.higher else (scores_b, scores_a)
     floor = max(scatter, _rounding(scores_a, scores_b))
-    difference, p_value = _over_seeds(better.mean(axis=1), worse.mean(axis=1), level, floor)
+    plain = sequential.nominal(len(scores_a), looks, level) if looks else level
+    difference, p_value = _over_seeds(better.mean(axis=1), worse.mean(axis=1), plain, floor)
+    population = stats.paired_population(better, worse, level=plain) if len(scores_a) > 1 else difference
+    if looks:
+        difference, population = (_repeated(e, level, looks) for e in (difference, population))
+        p_value = math.nan  # the t-test's is that of a single look
     return Comparison(
         a=a_label,
         b=b_label,
         metric=metric,
         a_mean=float(scores_a.mean()),
         b_mean=float(scores_b.mean()),
-        a_params=a_runs[0].params,
-        b_params=b_runs[0].params,
+        a_params=a_run.params,
+        b_params=b_run.params,
         difference=difference,
-        population=stats.paired_population(better, worse, level=level) if len(a_runs) > 1 else difference,
+        population=population,
         p_value=p_value,
         verdict=verdict(difference),
     )
@@ -84,6 +101,11 @@ def _rounding(a: Array, b: Array) -> float:
     """Scores that count examples come in steps of one example."""
     counts = all(np.isin(scores, (0.0, 1.0)).all() for scores in (a, b))
     return ROUNDING / a.shape[1] if counts else 0.0
+
+
+def _repeated(e: Estimate, level: float, looks: int) -> Estimate:
+    """An interval by the level that it has over all looks."""
+    return replace(e, level=level, method=f"{e.method}, repeated: at most {looks} were planned")
 
 
 def _over_seeds(a: Array, b: Array, level: float, floor: float) -> tuple[Estimate, float]:

@@ -36,6 +36,11 @@ FEWEST_PRICED = 3
 START_SECONDS = 3.0
 """Start of a worker process: importing PyTorch and preparing the data."""
 
+ADAPTIVE = (
+    f"at most: after {FEWEST_SEEDS} seeds of every size, only what the choice still needs is trained, batch by batch"
+)
+"""What a plan says that is spent adaptively."""
+
 
 def plan(study: Study, task: Task, store: Store | None = None, started: Starts | None = None) -> tuple[Study, Plan]:
     """Lay out the sweep of a resolved study and time a few real steps of every size.
@@ -52,9 +57,10 @@ def plan(study: Study, task: Task, store: Store | None = None, started: Starts |
         DataError: a size can take nothing of the weights to start from.
     """
     family = families.load(study.family, task.signature)
-    widths, data = _widths(family, study), Data.of(task)
+    widths, data = ladder(family, study), Data.of(task)
     families.check_output(family, widths[0])
     said = started.notes(family, base_trials(study, task, widths)) if started else ()
+    said += (ADAPTIVE,) if study.sweep.adaptive else ()
     costs = tuple(_cost(family, width, study.recipe, data) for width in widths)
 
     def assembled(smaller: Study, fewer: tuple[Cost, ...], notes: tuple[str, ...]) -> Plan:
@@ -116,7 +122,13 @@ def seconds_of(trial: Trial, costs: dict[int, Cost], epochs: int) -> float:
     return costs[trial.width].seconds * trial.fraction * trial.recipe.epochs / epochs
 
 
-def _widths(family: Family, study: Study) -> tuple[int, ...]:
+def ladder(family: Family, study: Study) -> tuple[int, ...]:
+    """The widths of a resolved study.
+
+    Raises:
+        UsageError: there is one only.
+        BudgetError: no size fits `budget.max_params`.
+    """
     sweep, limit = study.sweep, study.budget.max_params
     widths = tuple(sorted(set(sweep.widths))) or family.ladder(
         family.params(sweep.smallest), family.params(sweep.largest), sweep.sizes

@@ -14,9 +14,25 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sizewise import (
+    adaptive,
+    config,
+    diagnose,
+    distributed,
+    families,
+    laws,
+    library,
+    measure,
+    plan,
+    recipe,
+    recommend,
+    starts,
+    tasks,
+    train,
+    tune,
+)
 from sizewise import choose as choosing
 from sizewise import compress as compression
-from sizewise import config, diagnose, distributed, laws, measure, plan, recipe, recommend, starts, tasks, train, tune
 from sizewise import scenarios as loads
 from sizewise import search as searching
 from sizewise.compress import chains
@@ -39,11 +55,13 @@ from sizewise.records import (
     Law,
     Measurement,
     Plan,
+    Precedent,
     Recommendation,
     Run,
     Scenario,
     Search,
     Trial,
+    TunedRecipe,
     Tuning,
     to_json,
 )
@@ -53,6 +71,7 @@ from sizewise.starts import Starts
 from sizewise.store import Store, read_json
 from sizewise.tasks import Task
 from sizewise.train import Event, Source
+from sizewise.tune import rates
 
 T = TypeVar("T")
 
@@ -107,6 +126,8 @@ class Workspace:
         if not requested.start:
             del asked["start"]  # studies had no start once, and keep their plans
         del asked["cluster"]  # where it is trained does not change what is
+        if not requested.sweep.adaptive:
+            del asked["sweep"]["adaptive"]
         text = json.dumps(asked, sort_keys=True) + task.fingerprint
         request = hashlib.sha256(text.encode()).hexdigest()[:16]
         study = config.resolve(requested, task)
@@ -147,13 +168,14 @@ class Workspace:
             planned = plan.priced(self.study, known, self.store)
         else:
             self.study, planned = plan.plan(self.study, self.task, self.store, self.starts)
+            planned = replace(planned, guess=library.guess(self.similar(), planned.costs))
         samples = len(self.task.train) * self.study.recipe.epochs
         more = plan.more(planned, self.found("law.json", tuple[Law, ...], ()), samples)
         return replace(planned, request=self.request, more=more)
 
     def train(self, planned: Plan) -> tuple[Run, ...]:
         """Train whatever the plan has and the folder has not, each width at a rate that was checked."""
-        planned = self.tune(planned)
+        planned = self.check_rates(planned)
         config.write(self.study, self.store / "study.toml")
         self.store.save("plan.json", planned)
         self.store.save("environment.json", environment())
@@ -161,28 +183,114 @@ class Workspace:
         trials = (*planned.trials, *planned.probes)
         if not starts.kept(trials, self.store) and self.starts:
             self.starts.keep(trials, self.store)
-        return self.run_trials(trials, lambda trial: plan.seconds_of(trial, costs, self.study.recipe.epochs))
 
-    def tune(self, planned: Plan) -> Plan:
+        def cost(trial: Trial) -> float:
+            return plan.seconds_of(trial, costs, self.study.recipe.epochs)
+
+        return self._train_adaptively(planned, cost) if self.study.sweep.adaptive else self.run_trials(trials, cost)
+
+    def _train_adaptively(self, planned: Plan, cost: Callable[[Trial], float]) -> tuple[Run, ...]:
+        """A few seeds of every size and the probes, then batch by batch what the choice still needs."""
+        for trial in planned.trials:
+            self.store.clear_failure(trial)
+        wanted = [*(trial for trial in planned.trials if trial.seed < plan.FEWEST_SEEDS), *planned.probes]
+        trained: tuple[Run, ...] = ()
+        while wanted:
+            trained = self.run_trials([*(run.trial for run in trained), *wanted], cost)
+            step = self._next_step()
+            wanted = [t for t in planned.trials if t.width in step.widths and t.seed < step.seeds and self._untried(t)]
+            if wanted:
+                self.listener.stage(f"train {len(wanted)} more trials: {step.why}")
+        return tuple(self._finished((*planned.trials, *planned.probes)))
+
+    def _untried(self, trial: Trial) -> bool:
+        return self.store.find_run(trial) is None and self.store.find_failure(trial) is None
+
+    def _next_step(self) -> adaptive.Step:
+        """What an adaptive study would train next, by the runs that the folder holds."""
+        return adaptive.next_step(
+            self.sizes(),
+            self.store,
+            most=self.study.sweep.seeds,
+            margin=self.study.margin,
+            budget=self.study.budget,
+            overhead=plan.START_SECONDS * self._workers(),
+        )
+
+    def _looks(self) -> int:
+        """Seeds that a size could have had, where runs decided which to train next, and so what to look at last."""
+        return self.study.sweep.seeds if self.study.sweep.adaptive else 0
+
+    def _workers(self) -> int:
+        return self.study.sweep.workers or os.cpu_count() or 1
+
+    def check_rates(self, planned: Plan) -> Plan:
         """Check the learning rate by short runs, if the study asks for it; the plan, at the rates that came of it."""
         widths, costs = [cost.width for cost in planned.costs], {cost.width: cost for cost in planned.costs}
         tuning = self._known_tuning()
-        if tuning is None and (checked := tune.scans(self.study, self.task, widths)):
+        if tuning is None and (checked := rates.scans(self.study, self.task, widths)):
             self.listener.stage(f"check the learning rate: {len(checked)} short trials")
             epochs = self.study.recipe.epochs
 
             def trained(trials: Sequence[Trial]) -> tuple[Run, ...]:
-                if self.starts:
-                    trials = self.starts.begin(tuple(trials))
-                    self.starts.keep(trials, self.store)
-                return self.run_trials(trials, lambda trial: plan.seconds_of(trial, costs, epochs))
+                return self._train_started(trials, lambda trial: plan.seconds_of(trial, costs, epochs))
 
-            found = tune.tune(self.study, self.task, widths, trained)
+            found = rates.check(self.study, self.task, widths, trained)
             tuning = replace(found, request=self.request)
             self.store.save("tuning.json", tuning)
         if tuning is not None and tuning.rates:
             self.study, planned = plan.retuned(self.study, planned, tuning.rates, self.task, self.store, self.starts)
         return planned
+
+    def _train_started(self, trials: Sequence[Trial], cost: Callable[[Trial], float]) -> tuple[Run, ...]:
+        """Train trials from the weights that the study starts from, if it starts from any."""
+        if self.starts:
+            trials = self.starts.begin(tuple(trials))
+            self.starts.keep(trials, self.store)
+        return self.run_trials(trials, cost)
+
+    def tune(self, trials: int, widths: Sequence[int] = ()) -> TunedRecipe:
+        """Search for a recipe at the first of these widths, and verify what is found at all of them.
+
+        Args:
+            trials: recipes to try, those of earlier calls included.
+            widths: empty is a small one and a large one of the ladder.
+        """
+
+        def trained(trials: Sequence[Trial]) -> tuple[Run, ...]:
+            return self._train_started(trials, lambda trial: trial.width * trial.recipe.epochs)
+
+        ladder = plan.ladder(families.load(self.study.family, self.task.signature), self.study)
+        widths = tuple(widths) or (ladder[len(ladder) // 3], ladder[-1 - len(ladder) // 4])
+        searched = tune.search(
+            self.study,
+            self.task,
+            widths[0],
+            self.store,
+            trained,
+            trials=trials,
+            at_once=self._workers(),
+            first=[one.precedent.recipe for one in self.similar()],
+            on_batch=lambda told: self.listener.stage(
+                f"try recipes at width {widths[0]}: {told} of {trials} are known"
+            ),
+        )
+        self.listener.stage(f"verify at widths {' and '.join(map(str, widths))}")
+        verified = tune.verify(self.study, self.task, self.store, searched.best, widths, trained)
+        found = TunedRecipe(
+            own=self.study.recipe,
+            recipe=searched.best,
+            width=widths[0],
+            tried=searched.tried,
+            stopped=searched.stopped,
+            failed=searched.failed,
+            seconds=sum(self.store.run(key).seconds for key in searched.runs),
+            early_seconds=sum(self.store.run(key).seconds for key in searched.early),
+            verify_seconds=verified.seconds,
+            verified=verified.found,
+        )
+        self.store.save("recipe.json", found)
+        return found
 
     def _known_tuning(self) -> Tuning | None:
         known = self.found("tuning.json", Tuning, None)
@@ -200,9 +308,16 @@ class Workspace:
     def diagnose(self) -> tuple[Finding, ...]:
         """Say what limits the models."""
         probes = self._finished(self.planned().probes)
-        found = diagnose.diagnose(self.sizes(), probes, self.store, margin=self.study.margin, failures=self.failures())
+        found = diagnose.diagnose(
+            self.sizes(),
+            probes,
+            self.store,
+            margin=self.study.margin,
+            failures=self.failures(),
+            looks=self._looks(),
+        )
         tuning = self._known_tuning()
-        found += (tune.finding(tuning),) if tuning is not None else ()
+        found += (rates.finding(tuning),) if tuning is not None else ()
         self.store.save("findings.json", found)
         return found
 
@@ -215,9 +330,60 @@ class Workspace:
             margin=self.study.margin,
             budget=self.study.budget,
             error_law=error_law,
+            looks=self._looks(),
         )
+        if self.study.sweep.adaptive:
+            spent = adaptive.spending(self.sizes(), self.study.sweep.seeds, self._next_step())
+            choice = replace(choice, spent=spent, reasons=(*choice.reasons, *adaptive.reasons(spent)))
         self.store.save("choice.json", choice)
         return choice
+
+    def similar(self) -> tuple[library.Similar, ...]:
+        """The nearest of the studies that were finished before, this one left out."""
+        known = [one for one in library.precedents() if one.key != self._precedent_key()]
+        signature = self.task.signature
+        kind = {"problem": signature.problem, "layout": signature.layout, "family": self.study.family}
+        comparable = library.comparable(known, **kind)
+        return library.nearest(self._features, comparable) if comparable else ()
+
+    @cached_property
+    def _features(self) -> dict[str, float]:
+        return library.features(self.task)
+
+    def _precedent_key(self) -> str:
+        asked = (self.task.fingerprint, self.study.family, self.task.metric.name)
+        return hashlib.sha256(" ".join(asked).encode()).hexdigest()[:16]
+
+    def remember(self) -> Precedent:
+        """Leave what this study found to later ones, in the library.
+
+        Raises:
+            StoreError: the library cannot be written.
+        """
+        choice, planned, sizes = self.store.load("choice.json", Choice), self.planned(), self.sizes()
+        runs = [run for group in sizes.values() for run in group]
+        precedent = Precedent(
+            key=self._precedent_key(),
+            name=Path(self.task.name).stem,
+            problem=self.task.signature.problem,
+            layout=self.task.signature.layout,
+            family=self.study.family,
+            metric=self.task.metric.name,
+            features=self._features,
+            recipe=self.study.recipe,
+            smallest=planned.costs[0].params,
+            largest=planned.costs[-1].params,
+            width=choice.width,
+            params=choice.params,
+            status=choice.status,
+            margin=choice.margin,
+            score=choice.score,
+            exponents=library.exponents(self.found("law.json", tuple[Law, ...], ())),
+            runs=len(runs),
+            seconds=sum(run.seconds for run in runs),
+        )
+        library.add(precedent)
+        return precedent
 
     def compress(self) -> Compression:
         """Prune, distil and quantize; every result becomes a candidate beside the models trained small."""
@@ -265,7 +431,7 @@ class Workspace:
         limit, teaching = self.study.compress.time_seconds, sizes[choice.reference]
         each = self._seconds_a_model(choice)
         most = max(1, int(MEASURING * limit / each) - others)
-        workers = self.study.sweep.workers or os.cpu_count() or 1
+        workers = self._workers()
 
         def until(found: Sequence[chain_search.Found]) -> float:
             kept = chain_search.spread(chain_search.survivors(found), most)

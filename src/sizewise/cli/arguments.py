@@ -48,6 +48,7 @@ VERBS = {
     "serve": "serve exported model folders over HTTP and gRPC (Open Inference Protocol v2)",
     "compare": "compare two configurations over the same seeds",
     "simulate": "what training a large model on many machines would take; trains nothing",
+    "tune": "search for a better recipe at a small size, and verify it at a larger one",
 }
 
 FLAGS: dict[str, tuple[str, Callable[[str], Any], str]] = {
@@ -173,7 +174,26 @@ def _planning_arguments(sub: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="check the learning rate by short runs before the sweep (default: unless --effort quick)",
     )
+    sub.add_argument(
+        "--adaptive",
+        action=argparse.BooleanOptionalAction,
+        help="train only what the choice needs: few seeds where few suffice, none where nothing can change",
+    )
     sub.add_argument("--no-probes", action="store_true", help="do not check tuning, training length and data")
+    _study_flags(sub)
+
+
+def _tune_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("study", metavar="STUDY", help="a task, a data folder or file, a study.toml or a study's folder")
+    sub.add_argument("--out", metavar="DIR", help="the study's folder (default: runs/NAME)")
+    sub.add_argument("--trials", type=natural, default=24, metavar="N", help="recipes to try (default: %(default)s)")
+    sub.add_argument(
+        "--at",
+        type=some_counts,
+        default=[],
+        metavar="W,W",
+        help="width to search at, and larger ones to verify at (default: two of the ladder)",
+    )
     _study_flags(sub)
 
 
@@ -330,4 +350,5 @@ _ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "serve": _serve_arguments,
     "compare": _compare_arguments,
     "simulate": _simulate_arguments,
+    "tune": _tune_arguments,
 }

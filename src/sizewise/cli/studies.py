@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sizewise.errors import UsageError
+from sizewise.errors import IntegrityError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from sizewise.config import Study
@@ -52,12 +52,21 @@ def _noted(space: Workspace) -> Workspace:
     return space
 
 
+def remember(space: Workspace) -> None:
+    """Leave the study's answer to later ones; a library that cannot be written is said, and no reason to stop."""
+    try:
+        space.remember()
+    except (StoreError, IntegrityError) as error:
+        print(f"note: not kept for later studies: {error.message}", file=sys.stderr)
+
+
 def overrides(options: argparse.Namespace) -> dict[str, Any]:
     """The study keys that the flags set, nested as in study.toml."""
     nested: dict[str, Any] = {}
     flat = {key[4:]: value for key, value in vars(options).items() if key.startswith("set:") and value is not None}
-    if getattr(options, "tune", None) is not None:
-        flat["sweep.tune"] = options.tune
+    for switch in ("tune", "adaptive"):
+        if getattr(options, switch, None) is not None:
+            flat[f"sweep.{switch}"] = getattr(options, switch)
     if getattr(options, "no_probes", False):
         flat["sweep.probes"] = False
     for key, value in flat.items():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sizewise.cli.fitting import fit
 from sizewise.cli.serving import serve
-from sizewise.cli.studies import changed, opened, overrides, show, study_name, workspace
+from sizewise.cli.studies import changed, opened, overrides, remember, show, study_name, workspace
 from sizewise.errors import INSUFFICIENT
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def _run_stages(space: Workspace, listener: Listener, options: argparse.Namespac
     listener.stage("fit, diagnose and choose")
     findings, choice = space.diagnose(), space.choose()
     laws = space.fit()
+    remember(space)
     listener.stage(f"compress width {choice.width}")
     compression = space.compress()
     listener.stage(f"measure {len(compression.candidates)} candidates, each in alternation with {compression.parent}")
@@ -206,6 +207,17 @@ def _simulate(options: argparse.Namespace) -> int:
     return 0 if found.fits else INSUFFICIENT
 
 
+def _tune(options: argparse.Namespace) -> int:
+    from sizewise import console
+
+    with console.progress() as listener:
+        space = workspace(options, listener)
+        with space.store.lock():
+            found = space.tune(options.trials, options.at)
+    show(options, found, console.tuned(found, options.study))
+    return 0 if found.verified[0].verdict == "better" else INSUFFICIENT
+
+
 HANDLERS: dict[str, Callable[[argparse.Namespace], int]] = {
     "run": _run,
     "plan": _plan,
@@ -220,6 +232,7 @@ HANDLERS: dict[str, Callable[[argparse.Namespace], int]] = {
     "serve": serve,
     "compare": _compare,
     "simulate": _simulate,
+    "tune": _tune,
 }
 
 __all__ = ["HANDLERS", "launched"]

@@ -1,18 +1,14 @@
-"""The search for chains: which methods, how strong, in which order; through Optuna, the only file that knows it.
+"""The search for chains: which methods, how strong, in which order; `proposals` says which to try next.
 
 A chain is judged by what costs little to know: the validation loss of one seed after its last step, with weights and
-inputs rounded to 8 bits where int8 is asked for, its parameters (bytes) and its floating-point operations (time).
-Optuna's tree-structured Parzen estimator (Bergstra et al. 2011; for several objectives Ozaki et al. 2022) proposes the
-next ones. What no other chain equals or beats in all three survives, and survivors alone are converted and measured.
-The search is kept in the study's folder: it goes on where it stopped, and Optuna's dashboard opens it.
+inputs rounded to 8 bits where int8 is asked for, its parameters (bytes) and its floating-point operations (time). What
+no other chain equals or beats in all three survives, and survivors alone are converted and measured.
 """
 
 from __future__ import annotations
 
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,9 +17,9 @@ from sizewise.compress import chains
 from sizewise.compress.qat import rounded_loss
 from sizewise.compress.start import trained
 from sizewise.config import Study
-from sizewise.errors import extra
 from sizewise.loop import Data
 from sizewise.methods import QAT, Chain, Distil, Factorize, Importance, Prune, Scope, Shorten, Training, said
+from sizewise.proposals import opened
 from sizewise.records import Run, Trial
 from sizewise.store import Store
 from sizewise.tasks import Task
@@ -88,15 +84,12 @@ def search(
     Raises:
         MissingExtraError: Optuna is not installed.
     """
-    with extra("search", needed_for="compress --time"):
-        import optuna
     began = time.monotonic()
     found: dict[str, Found] = {}
     failed: list[str] = []
     orders, last = _choices(study, parent, task, store)
     data = Data.of(task)
-    with _quiet(optuna):
-        asked = _open(optuna, store)
+    with opened(store / JOURNAL, STUDY, OBJECTIVES, needed_for="compress --time") as asked:
         while (not found and not failed) or time.monotonic() < until(tuple(found.values())):
             batch = [asked.ask() for _ in range(at_once)]
             proposed = [_propose(trial, orders, last) for trial in batch]
@@ -106,7 +99,7 @@ def search(
                 trial.set_user_attr("chain", said(chain))
                 if isinstance(result, str):
                     failed.append(f"{said(chain)}: {result}")
-                    asked.tell(trial, state=optuna.trial.TrialState.FAIL)
+                    asked.fail(trial, result)
                 else:
                     made = Found(chain, result, _loss(study, result, data, store))
                     found[result.trial.key] = made
@@ -151,21 +144,6 @@ def _choices(study: Study, parent: Run, task: Task, store: Store) -> tuple[tuple
     return (*ORDERS, *(SHORTENING if shortens else ())), ("nothing", *last)
 
 
-def _open(optuna: Any, store: Store) -> Any:
-    from optuna.storages.journal import JournalFileBackend
-
-    storage = optuna.storages.JournalStorage(JournalFileBackend(str(store / JOURNAL)))
-    made = optuna.create_study(
-        study_name=STUDY,
-        storage=storage,
-        directions=["minimize"] * len(OBJECTIVES),
-        sampler=optuna.samplers.TPESampler(seed=0, multivariate=True, group=True),
-        load_if_exists=True,
-    )
-    made.set_metric_names(list(OBJECTIVES))
-    return made
-
-
 def _propose(trial: Any, orders: Sequence[str], last: Sequence[str]) -> Chain:
     """A chain of Optuna's choice. Shares have two digits, so that the same ones come up again and are known."""
     made: list[Training] = []
@@ -207,16 +185,3 @@ def _runs(
         for place, run in zip(trials, train(list(trials.values())) if trials else (), strict=True):
             state[place] = run
     return state
-
-
-@contextmanager
-def _quiet(optuna: Any) -> Iterator[None]:
-    """Optuna tells every trial on stderr, where our progress is, and warns of its own younger parts."""
-    level = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            yield
-    finally:
-        optuna.logging.set_verbosity(level)

@@ -5,7 +5,7 @@ from sizewise.console.cluster import simulated
 from sizewise.console.decisions import decisions
 from sizewise.console.laws import law, laws, link
 from sizewise.console.progress import progress
-from sizewise.console.sweep import choice, comparison, findings, left_out, limits, plan, runs
+from sizewise.console.sweep import choice, comparison, findings, left_out, limits, plan, runs, tuned
 from sizewise.console.text import duration, table
 
 __all__ = [
@@ -29,4 +29,5 @@ __all__ = [
     "search",
     "simulated",
     "table",
+    "tuned",
 ]

@@ -7,7 +7,19 @@ from collections.abc import Sequence
 
 from sizewise import words
 from sizewise.console.text import TEXT_WIDTH, duration, excluded_rows, interval, made, number, percent, table
-from sizewise.records import Choice, Comparison, Exclusion, Finding, More, NodeLoad, Packing, Plan, Run
+from sizewise.records import (
+    Choice,
+    Comparison,
+    Exclusion,
+    Finding,
+    Guess,
+    More,
+    NodeLoad,
+    Packing,
+    Plan,
+    Run,
+    TunedRecipe,
+)
 
 MOST_LOADS = 12
 """Lines of nodes that are printed."""
@@ -76,6 +88,19 @@ def _more(found: Sequence[More], packing: Packing | None) -> str:
     more = ("more time", *([f"{currency} more"] if price else []))
     head = ("times the longest run", *more, "params", f"loss, times, {found[0].ratio.level:.0%} interval", "")
     return f"{table(head, rows)}\nby the law of this study's runs; intervals: {made(found[0].ratio)}"
+
+
+def _guess(g: Guess) -> str:
+    """What earlier studies say, and how much of it is theirs."""
+    near = ", ".join(f"{name} (distance {distance:.2g})" for name, distance in g.precedents)
+    e, alone = g.params, g.uninformed
+    lines = [
+        f"first guess, by {len(g.precedents)} earlier: width {g.width}, about {number(e.value)} parameters "
+        f"[{number(e.low)}, {number(e.high)}]; the ladder alone says [{number(alone.low)}, {number(alone.high)}]",
+        f"  {g.weight:.0%} of it from {near}; it decides nothing",
+    ]
+    lines += [f"  their {metric} falls with params^-{interval(alpha)}" for metric, alpha in g.exponents.items()]
+    return "\n".join(lines)
 
 
 def runs(found: Sequence[Run]) -> str:
@@ -152,3 +177,12 @@ def comparison(c: Comparison) -> str:
             f"verdict: {c.verdict}",
         ]
     )
+
+
+def tuned(found: TunedRecipe, study: str) -> str:
+    """A recipe that was searched for, what it is worth, and how to train with it."""
+    from sizewise import tune  # here, since PyTorch comes with it, and a table of runs needs none
+
+    changed = tune.flags(found.recipe, found.own)
+    command = [f"to train with it: sizewise run {study} {changed}"] if changed else []
+    return "\n".join([*tune.sentences(found), *command])

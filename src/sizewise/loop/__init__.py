@@ -1,6 +1,6 @@
 """One training run: its data, its steps, its state and its end. `run.py` is the page that holds it together."""
 
-from sizewise.loop.data import Constraint, Data, Start, batches
+from sizewise.loop.data import Constraint, Data, Start, batches, unused
 from sizewise.loop.environment import environment
 from sizewise.loop.evaluate import EVALUATION_BATCH, predict, validation_loss
 from sizewise.loop.group import ALONE, Group
@@ -26,5 +26,6 @@ __all__ = [
     "predict",
     "time_steps",
     "train_one",
+    "unused",
     "validation_loss",
 ]

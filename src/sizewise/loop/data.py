@@ -75,9 +75,8 @@ class Data:
 
     def subset(self, fraction: float) -> Data:
         """The first `fraction` of a fixed random order of the training split: smaller subsets nest in larger ones."""
-        count = max(1, round(fraction * len(self.x)))
-        chosen = torch.randperm(len(self.x), generator=generator(0, 0))[:count]
-        if count == len(self.x):
+        chosen, rest = _parted(len(self.x), fraction)
+        if not len(rest):
             return self
         x = self.x.take(chosen) if isinstance(self.x, Streamed) else self.x[chosen]
         return replace(self, x=x, y=self.y[chosen])
@@ -143,6 +142,17 @@ def ahead(data: Data, found: Sequence[Tensor]) -> Iterator[Tensor]:
 def trimmed(x: Tensor, signature: Signature) -> Tensor:
     """Samples without the steps that none of them has."""
     return padding.trim(x) if signature.dynamic else x
+
+
+def unused(task: Task, fraction: float) -> Split:
+    """The training samples that a trial of this fraction does not learn from, whatever its seed."""
+    return task.train.take(_parted(len(task.train), fraction)[1].numpy())
+
+
+def _parted(count: int, fraction: float) -> tuple[Tensor, Tensor]:
+    """Places of the samples that are learned from, and of the others."""
+    order, size = torch.randperm(count, generator=generator(0, 0)), max(1, round(fraction * count))
+    return order[:size], order[size:]
 
 
 def take(data: Data, teacher: Tensor | None, fraction: float) -> tuple[Data, Tensor | None]:

@@ -1,7 +1,7 @@
 """How the learning rate follows the width, so that every size is trained fairly.
 
 A size ladder trained at one learning rate measures the learning rate as much as the size. The rule here is a start;
-whether it holds is checked on the user's data, see `tune`.
+whether it holds is checked on the user's data, see `tune.rates`.
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ moved and read by other programs at any stage boundary. The files are in the ord
     choice.py      what is wrong with a sweep, which size to take, which run would say more
     candidate.py   models to ship
     cluster.py     the machines that a study may use
+    tuned.py       a recipe that was searched for
+    precedent.py   what a finished study leaves for later ones
     form.py        records as JSON, and back
 """
 
@@ -31,6 +33,7 @@ from sizewise.records.candidate import (
     Winner,
 )
 from sizewise.records.choice import (
+    AdaptiveSweep,
     Batch,
     Budget,
     Choice,
@@ -60,11 +63,14 @@ from sizewise.records.law import (
     ServingOptimal,
     Spending,
 )
+from sizewise.records.precedent import Guess, Precedent
 from sizewise.records.run import Cost, Engine, Failure, Parallelism, Plan, Point, Run, Scores, Strategy, Tier
 from sizewise.records.task import Layout, Problem, Reading, Signature
 from sizewise.records.trial import Origin, Recipe, Trial, Weights
+from sizewise.records.tuned import TunedRecipe, Verification
 
 __all__ = [
+    "AdaptiveSweep",
     "Agreement",
     "BackTest",
     "Batch",
@@ -88,6 +94,7 @@ __all__ = [
     "Finding",
     "FittedForm",
     "Growth",
+    "Guess",
     "Law",
     "Layout",
     "Link",
@@ -103,6 +110,7 @@ __all__ = [
     "Parallelism",
     "Plan",
     "Point",
+    "Precedent",
     "Precision",
     "Problem",
     "RateCheck",
@@ -122,7 +130,9 @@ __all__ = [
     "Target",
     "Tier",
     "Trial",
+    "TunedRecipe",
     "Tuning",
+    "Verification",
     "Weights",
     "Winner",
     "from_json",

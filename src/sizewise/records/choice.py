@@ -88,7 +88,7 @@ class Comparison:
         difference: how much better a is than b on this validation split, in the metric's unit: the mean of a minus b,
             or of b minus a where less is better. The interval is over training runs (seeds).
         population: the same difference for unseen examples too: the interval is over seeds and examples together.
-        p_value: two-sided paired t-test of no difference, over seeds.
+        p_value: two-sided paired t-test of no difference, over seeds; NaN where runs were looked at while they came in.
         verdict: "a is better", "b is better" or "undetermined", by `difference`.
     """
 
@@ -117,6 +117,24 @@ class NextRun:
     widths: tuple[int, int]
     seeds: int
     seconds: float
+    why: str
+
+
+@dataclasses.dataclass(frozen=True)
+class AdaptiveSweep:
+    """What a sweep that was trained adaptively took of the whole grid, and why it took no more.
+
+    Attributes:
+        most: seeds that every size could have had.
+        seeds: what each width had.
+        seconds: of training; `grid_seconds` is what all seeds of all widths would have taken, at each width's mean.
+        why: what ended it, or the runs that are still to come.
+    """
+
+    most: int
+    seeds: dict[int, int]
+    seconds: float
+    grid_seconds: float
     why: str
 
 
@@ -184,6 +202,7 @@ class Choice:
         reference: the width with the best mean that the budget allows.
         comparisons: each width minus the larger one that it does worst against, largest first.
         run: key of the run that stands for this width: its median seed by validation loss.
+        spent: of a sweep that was trained adaptively; its intervals hold at all looks together.
     """
 
     width: int
@@ -199,3 +218,4 @@ class Choice:
     reasons: tuple[str, ...]
     next_run: NextRun | None
     run: str
+    spent: AdaptiveSweep | None = None

@@ -8,6 +8,7 @@ from typing import Literal
 from sizewise.records.cluster import Packing
 from sizewise.records.estimate import Metric
 from sizewise.records.law import More
+from sizewise.records.precedent import Guess
 from sizewise.records.trial import Trial
 
 Tier = Literal["reference", "traced", "compiled"]
@@ -166,6 +167,7 @@ class Plan:
         request: hash of the configuration and data that led to this plan.
         packing: onto declared machines; then `workers` and `seconds` are theirs.
         more: what longer runs of one worker would give, in hours, by a law that an earlier `fit` found.
+        guess: what earlier studies say of the right size; None without any that is similar.
     """
 
     trials: tuple[Trial, ...]
@@ -178,3 +180,4 @@ class Plan:
     request: str = ""
     packing: Packing | None = None
     more: tuple[More, ...] = ()
+    guess: Guess | None = None

@@ -40,6 +40,7 @@ class Page:
         skipped: what was left out of the data.
         start: the trained weights that the runs start from, as the study names them; "" is random ones.
         pictures: test samples as the recommended model sees them, as SVG, where there is something to see.
+        tuned: what a search for a recipe came to, in sentences.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Page:
     skipped: Sequence[Exclusion] = ()
     start: str = ""
     pictures: Sequence[str] = ()
+    tuned: Sequence[str] = ()
 
     @property
     def sizes(self) -> dict[int, list[Run]]:

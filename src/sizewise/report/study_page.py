@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sizewise import runtimes
-from sizewise.records import Choice, Compression, Export, Finding, Law, Measurement, Recommendation
+from sizewise import runtimes, tune
+from sizewise.records import Choice, Compression, Export, Finding, Law, Measurement, Recommendation, TunedRecipe
 from sizewise.report import pictures
 from sizewise.report.page import Page, render
 from sizewise.store import write_atomic
@@ -46,7 +46,14 @@ def collect(space: Workspace) -> Page:
         skipped=task.skipped,
         start=space.study.start,
         pictures=_pictures(space),
+        tuned=_tuned(space),
     )
+
+
+def _tuned(space: Workspace) -> list[str]:
+    """What a search for a recipe came to."""
+    found = space.found("recipe.json", TunedRecipe, None)
+    return list(tune.sentences(found)) if found is not None else []
 
 
 def _pictures(space: Workspace) -> list[str]:

@@ -46,7 +46,7 @@ def scans(study: Study, task: Task, widths: Sequence[int]) -> tuple[Trial, ...]:
     return tuple(trial for width in checked for steps in (-1, 0, 1) for trial in _trials(study, task, width, steps))
 
 
-def tune(study: Study, task: Task, widths: Sequence[int], train: Train) -> Tuning:
+def check(study: Study, task: Task, widths: Sequence[int], train: Train) -> Tuning:
     """Check the rule, and scan every width if it does not hold.
 
     Args:
@@ -153,6 +153,3 @@ def _scan(study: Study, task: Task, widths: Sequence[int], train: Train) -> dict
 def _log_loss(run: Run) -> float:
     loss = run.validation.loss
     return math.log(max(loss, 1e-12) if math.isfinite(loss) else DIVERGED)
-
-
-__all__ = ["finding", "scans", "tune"]

@@ -1,0 +1,55 @@
+"""A recipe that was searched for, and what it is worth."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from sizewise.records.choice import Comparison
+from sizewise.records.estimate import Estimate
+from sizewise.records.trial import Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Verification:
+    """The tuned recipe (a) beside the study's own (b) at one width, over seeds that the search did not see.
+
+    Attributes:
+        validation: on the validation split, which the search looked at.
+        fresh: on the part of the training split that neither recipe learned from, of `samples` examples.
+        optimism: how much larger the gain is on validation than on the fresh part, in the metric's unit, over seeds.
+        verdict: by the fresh part.
+    """
+
+    width: int
+    params: int
+    validation: Comparison
+    fresh: Comparison
+    optimism: Estimate
+    samples: int
+    verdict: Literal["better", "worse", "undetermined"]
+
+
+@dataclasses.dataclass(frozen=True)
+class TunedRecipe:
+    """What `tune` found.
+
+    Attributes:
+        own, recipe: the study's recipe, and the one with the lowest validation loss, both at the reference width.
+        width: that it was searched for at.
+        tried, stopped: proposals, and those among them that were stopped early.
+        failed: why proposals could not be done.
+        seconds, early_seconds: of training the search, and of what was stopped early; `verify_seconds` came after.
+        verified: at `width`, and at a larger one.
+    """
+
+    own: Recipe
+    recipe: Recipe
+    width: int
+    tried: int
+    stopped: int
+    failed: tuple[str, ...]
+    seconds: float
+    early_seconds: float
+    verify_seconds: float
+    verified: tuple[Verification, ...]

@@ -1,0 +1,53 @@
+"""What a search for a recipe came to, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sizewise import words
+from sizewise.records import Recipe, TunedRecipe, Verification
+
+OWN = "the study's own"
+STANDING = {"better": "better than", "worse": "worse than", "undetermined": "not told apart from"}
+VARIED = ("optimizer", "lr", "weight_decay", "batch_size", "schedule", "augment")
+
+
+def sentences(found: TunedRecipe) -> Iterator[str]:
+    """The search, its cost, and each verification."""
+    share = found.early_seconds / found.seconds if found.seconds else 0.0
+    yield (
+        f"{found.tried} recipes tried at width {found.width} in {found.seconds:.0f} s of training; {found.stopped} "
+        f"stopped early, after {found.early_seconds:.0f} s ({share:.0%}); verified in {found.verify_seconds:.0f} s"
+    )
+    yield f"best by validation loss: {flags(found.recipe, found.own) or OWN}"
+    for one in found.verified:
+        yield _verified(one)
+    small, large = found.verified[0], found.verified[-1]
+    if small.verdict == "better" and large.verdict != "better":
+        yield f"it is not shown to carry over to width {large.width}; to search there: --at {large.width}"
+    yield from (f"a recipe could not be tried: {reason}" for reason in found.failed)
+
+
+def flags(recipe: Recipe, own: Recipe) -> str:
+    """The flags that make the study's own recipe this one."""
+    changed = [name for name in VARIED if getattr(recipe, name) != getattr(own, name)]
+    return " ".join(f"--{name.replace('_', '-')} {_plain(getattr(recipe, name))}" for name in changed)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.3g}" if isinstance(value, float) else f"{value}"
+
+
+def _verified(v: Verification) -> str:
+    metric = v.fresh.metric
+    gap = metric.gain(v.validation.a_mean, v.fresh.a_mean) * (100 if metric.share else 1)
+    unseen, on_validation = words.difference(v.fresh.difference, metric), v.validation.difference
+    return (
+        f"width {v.width}: {STANDING[v.verdict]} {OWN} on {v.samples:,} samples that neither saw: {unseen} over "
+        f"{v.fresh.difference.n} seeds, for other samples too {words.interval(v.fresh.population, metric)}; on "
+        f"validation {words.interval(on_validation, metric)}, of which {words.interval(v.optimism, metric)} is "
+        f"the search's own; its score is {words.score(v.fresh.a_mean, metric)} there and "
+        f"{words.score(v.validation.a_mean, metric)} on validation, a gap of {gap:+.2f} {words.unit(metric)}"
+    )
