@@ -35,6 +35,10 @@ WHOLE: dict[int, Precision] = {8: "int8", 4: "int4"}
 Way = Precision | Quantize
 """What a model computes in: numbers with a floating point, or whole ones and how they are found."""
 
+TRIED = (1, 64)
+"""Samples of calls that every candidate answers when it is made: what this processor has no instructions for, and what
+a converter got wrong for one batch, fails then, with its reason, and not while others are measured."""
+
 BLAME = "blame.json"
 """File of a candidate's folder that says what each of its layers costs."""
 
@@ -142,7 +146,9 @@ def _make(candidate: Candidate, run: Run, task: Task, store: Store, source: Sour
             (temporary / name).write_bytes(content)
         config_of(candidate, run, task).write(temporary)
         write_json(temporary / "candidate.json", candidate)
-        runtimes.load(temporary)(calibration[:2])  # what this processor has no instructions for fails now, and is said
+        session = runtimes.load(temporary)
+        for batch in TRIED:
+            session(calibration[:batch])
         temporary.chmod(0o755)
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
