@@ -70,7 +70,6 @@ def namespaces() -> Iterator[None]:
 def node(number: int, home: Path) -> Iterator[None]:
     """A Ray node in a namespace; the first is the head, and trains nothing."""
     ray = [str(Path(sys.executable).parent / "ray"), "start", "--block", f"--node-ip-address={NETWORK}.{number}"]
-    ray += [f"--plasma-store-socket-name={home}/plasma{number}", f"--raylet-socket-name={home}/raylet{number}"]
     head = ["--head", "--port=6399", "--include-dashboard=false", "--num-cpus=0"]
     ray += head if number == 1 else [f"--address={NETWORK}.1:6399", "--num-cpus=1"]
     variables = os.environ | QUICKLY | {"SIZEWISE_CACHE": str(home / f"node{number}")}
@@ -78,6 +77,9 @@ def node(number: int, home: Path) -> Iterator[None]:
         [*inside(NAMES[number - 1]), *ray], env=variables, stdout=subprocess.DEVNULL, start_new_session=True
     )
     try:
+        # One after the other: two that start at the same time would take the same socket.
+        wait_for(lambda: b"raylet" in names_of(NAMES[number - 1]), process)
+        time.sleep(5.0)
         yield
     finally:
         process.terminate()
@@ -85,6 +87,12 @@ def node(number: int, home: Path) -> Iterator[None]:
             process.wait(20)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
+
+
+def names_of(name: str) -> set[bytes]:
+    """Names of the processes in a namespace."""
+    found = subprocess.run(["ip", "netns", "pids", name], check=True, capture_output=True, text=True).stdout.split()
+    return {path.read_bytes().strip() for pid in found if (path := Path(f"/proc/{pid}/comm")).exists()}
 
 
 def network_of(name: str) -> str:
@@ -114,7 +122,6 @@ def cut(options: argparse.Namespace, home: Path, url: str) -> dict[str, Any]:
     with ExitStack() as stack:
         for number in (1, 2, 3):
             stack.enter_context(node(number, home))
-            time.sleep(8 if number == 1 else 0)
         process = driver(
             root, f"{NETWORK}.1:6399", url, options, inside(NAMES[0]), stack.enter_context(said.open("wb"))
         )
