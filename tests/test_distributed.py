@@ -75,6 +75,7 @@ def close(a: Run, b: Run) -> None:
     assert (a.params, a.flops, a.parts) == (b.params, b.flops, b.parts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "strategy"), [(name, strategy) for name, case in CASES.items() for strategy in case.strategies]
 )
@@ -89,6 +90,7 @@ def test_two_workers_train_as_one_process_does(
     assert two.memory_bytes < one.memory_bytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", BOTH)
 def test_a_run_that_one_process_began_is_ended_by_two(
     strategy: str, together: Path, text: Path, tmp_path: Path
@@ -98,6 +100,7 @@ def test_a_run_that_one_process_began_is_ended_by_two(
     assert two.parallelism.strategy == strategy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", BOTH)
 def test_a_run_that_two_began_is_ended_by_one(strategy: str, together: Path, text: Path, tmp_path: Path) -> None:
     root = together / strategy / "shrunk"
@@ -118,6 +121,7 @@ TRAIN = ["train", "digits", "--family", "tests.together:vit", "--widths", "8,16"
 TRAIN += ["--no-probes", "--strategy", "fsdp2"]
 
 
+@pytest.mark.slow
 def test_a_worker_is_killed_and_one_process_goes_on(tmp_path: Path) -> None:
     killed, whole = Store(tmp_path / "killed"), Store(tmp_path / "whole")
     process = torchrun(*TRAIN, "--out", str(killed.root))

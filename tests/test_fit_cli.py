@@ -52,6 +52,7 @@ def test_json_holds_the_law_and_predictions_in_order(runs: Path, points: Path) -
         "next_runs",
         "link",
         "scores",
+        "spending",
     }
     assert record["link"] is None
     assert record["scores"] == []
