@@ -45,7 +45,7 @@ DATA = Path(__file__).parents[2] / "shared" / "data"
 POOL = 30
 """Seeds of each size that are trained."""
 
-REPLAYS = 25
+REPLAYS = 12
 SEEDS = (10, 20)
 WIDER = (1, 4)
 """Times the metric's own margin."""
