@@ -161,7 +161,8 @@ def openvino_int8(source: Path, target: Path, samples: NDArray[Any]) -> None:
 
         model = openvino.read(source)
         calibration = nncf.Dataset(samples, lambda sample: sample[None])
-        openvino.save(nncf.quantize(model, calibration, subset_size=len(samples)), target)
+        infinite = nncf.IgnoredScope(names=_attended(model))
+        openvino.save(nncf.quantize(model, calibration, subset_size=len(samples), ignored_scope=infinite), target)
 
 
 def openvino_weights(source: Path, target: Path, method: Quantize, samples: NDArray[Any]) -> None:
@@ -198,6 +199,13 @@ def openvino_weights(source: Path, target: Path, method: Quantize, samples: NDAr
 
 BLOCK = 64
 """Weights that share a scale where only weights are quantized."""
+
+
+def _attended(model: Any) -> list[str]:
+    """Names of the operations whose results attention turns into shares. They are minus infinity where nothing may be
+    attended to: a range that held that would hold nothing else."""
+    shares = [node for node in model.get_ops() if node.get_type_name() == "Softmax"]
+    return [node.input_value(0).get_node().get_friendly_name() for node in shares]
 
 
 def _input_name(path: Path) -> str:
