@@ -104,7 +104,9 @@ def cluster(head_cores: int, nodes: int) -> Iterator[Any]:
     import ray
     from ray.cluster_utils import Cluster
 
-    made_cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": head_cores, "include_dashboard": False})
+    head = {"num_cpus": head_cores, "include_dashboard": False}
+    # At exit it would be ended by processes that, on a busy machine, end this one when a node is removed.
+    made_cluster = Cluster(initialize_head=True, head_node_args=head, shutdown_at_exit=False)
     try:
         for number in range(nodes):
             add(made_cluster, number)

@@ -39,7 +39,9 @@ def cluster() -> Iterator[Cluster]:
     """A head and two more nodes, a core each; workers find the tests' own modules."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "src")]))
-        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        head = {"num_cpus": 1, "include_dashboard": False}
+        # At exit it would be ended by processes that, on a busy machine, end this one when a node is removed.
+        made = Cluster(initialize_head=True, head_node_args=head, shutdown_at_exit=False)
         try:
             for _ in range(2):
                 made.add_node(num_cpus=1)
