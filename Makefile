@@ -17,7 +17,7 @@ demo: $(STAMP)
 	$(BIN)/sizewise run digits || [ $$? -eq 3 ]
 
 test: $(STAMP) browser lint
-	$(BIN)/pytest $(SIDE_BY_SIDE)
+	$(BIN)/pytest $(SIDE_BY_SIDE) --durations=40
 
 check: $(STAMP) lint
 	$(BIN)/pytest -m "not slow" $(SIDE_BY_SIDE)

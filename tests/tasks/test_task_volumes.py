@@ -132,7 +132,11 @@ def test_one_broken_scan_of_many_is_left_out_and_counted(tmp_path: Path) -> None
     assert "ill/03.nii.gz" in left_out.reason
 
 
-@pytest.mark.parametrize("damage", [b"", b"not a scan", gzip.compress(b"not a scan")])
+@pytest.mark.parametrize(
+    "damage",
+    [b"", b"not a scan", gzip.compress(b"not a scan")],
+    ids=["empty", "other", "packed"],  # gzip writes the time
+)
 def test_broken_scans_are_named(tmp_path: Path, damage: bytes) -> None:
     folder = write(tmp_path)
     (folder / "healthy" / "05.nii.gz").write_bytes(damage)
