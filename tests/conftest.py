@@ -6,10 +6,12 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from sizewise.runtimes import Runtime
 from tests.builders import Models, make_models
@@ -48,6 +50,13 @@ def small_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert result.returncode in (0, 3), result.stdout + result.stderr
     assert "Traceback" not in result.stderr
     return folder
+
+
+@pytest.fixture(scope="module")
+def ray_alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Held while a file of tests has a Ray cluster: two that start on one machine at a time take the same names."""
+    with FileLock(tmp_path_factory.getbasetemp().parent / "ray.lock"):
+        yield
 
 
 @pytest.fixture(scope="session")

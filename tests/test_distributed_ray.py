@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
+def cluster(ray_alone: None) -> Iterator[None]:
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
     try:

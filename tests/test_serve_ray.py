@@ -35,7 +35,7 @@ def root(folders: dict[Runtime, Path], tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="module")
-def address(root: Path) -> Iterator[str]:
+def address(ray_alone: None, root: Path) -> Iterator[str]:
     """Where Ray answers for two replicas, one on each node."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

@@ -35,7 +35,7 @@ SWEEP = ["train", "digits", "--widths", "2,4", "--seeds", "3", "--epochs", "3", 
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+def cluster(ray_alone: None) -> Iterator[Cluster]:
     """A head and two more nodes, a core each; workers find the tests' own modules."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "src")]))
