@@ -68,24 +68,25 @@ def made(count: int, epochs: int = 1) -> list[Trial]:
 
 
 def overhead(count: int, seconds: float, cores: int) -> dict[str, float]:
-    """Seconds that each executor takes, and how many times the ideal that is. The cluster is there already."""
+    """Seconds that each executor takes, and how many times the ideal that is. The cluster is there already, and is
+    connected to within its time."""
     from sizewise.train import on_ray
 
     answer = {"ideal_s": count * seconds / cores}
-    answer["local_s"] = timed(processes.run, count, seconds, cores)
+    answer["local_s"] = timed(lambda: processes.run, count, seconds, cores)
     with cluster(cores, 0) as there:
-        answer["ray_s"] = timed(on_ray.executor(there.address, lambda trial: 0), count, seconds, 0)
+        answer["ray_s"] = timed(lambda: on_ray.executor(there.address, lambda trial: 0), count, seconds, 0)
     for name in ("local", "ray"):
         answer[f"{name}_times_ideal"] = answer[f"{name}_s"] / answer["ideal_s"]
     return answer
 
 
-def timed(executor: Executor, count: int, seconds: float, workers: int) -> float:
+def timed(executor: Callable[[], Executor], count: int, seconds: float, workers: int) -> float:
     """Seconds until all trials are done, the start of processes included."""
     trials = made(count)
     done: list[Trial] = []
     began = time.perf_counter()
-    left = executor(
+    left = executor()(
         trials,
         Sleep(seconds),
         workers=workers,

@@ -178,9 +178,9 @@ def test_a_folder_that_nodes_do_not_share_is_noticed(cluster: Cluster, tmp_path:
 
 
 def test_a_cluster_that_is_not_there_is_one_clear_error(tmp_path: Path) -> None:
-    done = sizewise(*SWEEP, "--out", str(tmp_path), "--on", "127.0.0.1:1")
+    done = sizewise(*SWEEP, "--out", str(tmp_path), "--on", "ray://127.0.0.1:1")
     assert done.returncode == 1, done.stderr
-    assert re.search(r"error: no Ray cluster answers at '127.0.0.1:1'.*\nhint: start one", done.stderr)
+    assert re.search(r"error: no Ray cluster answers at 'ray://127.0.0.1:1'.*\nhint: start one", done.stderr)
     assert "Traceback" not in done.stderr
 
 
