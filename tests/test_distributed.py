@@ -104,8 +104,8 @@ def test_a_run_that_one_process_began_is_ended_by_two(
 @pytest.mark.parametrize("strategy", BOTH)
 def test_a_run_that_two_began_is_ended_by_one(strategy: str, together: Path, text: Path, tmp_path: Path) -> None:
     root = together / strategy / "shrunk"
-    folder = next((root / "trials").glob("*"))
-    kept = latest(folder)
+    store, key = Store(root), next((root / "trials").glob("*")).name
+    kept = latest(store, key)
     assert kept is not None
     assert {path.suffix for path in kept.glob("*")} == {".safetensors", ".json"}
     begun = json.loads((kept / "state.json").read_text())["curve"]
@@ -114,7 +114,7 @@ def test_a_run_that_two_began_is_ended_by_one(strategy: str, together: Path, tex
     assert [point.seconds for point in one.curve[:2]] == [point["seconds"] for point in begun]
     close(one, run(CASES["cnn"], text, tmp_path, ALONE))
     assert one.parallelism.strategy == "single"
-    assert latest(folder) is None
+    assert latest(store, key) is None
 
 
 TRAIN = ["train", "digits", "--family", "tests.together:vit", "--widths", "8,16", "--seeds", "1", "--epochs", "5"]
@@ -135,7 +135,7 @@ def test_a_worker_is_killed_and_one_process_goes_on(tmp_path: Path) -> None:
     assert process.returncode != 0, said
     assert not any(map(alive, workers))
     folder = next(path.parent for path in killed.root.glob("trials/*/checkpoints"))
-    kept = latest(folder)
+    kept = latest(killed, folder.name)
     assert kept is not None, said
     assert len(list(kept.glob("*.safetensors"))) == 2, "each worker keeps its part"
     begun = json.loads((kept / "state.json").read_text())["curve"]
