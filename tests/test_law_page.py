@@ -230,7 +230,7 @@ def test_the_command_writes_it(shared_data: Path, tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert result.stdout.rstrip().endswith(f"report: {html}")
     text = "".join(read(html.read_text()).words)
-    assert "--budget 1e+21 --next --report" in text
+    assert "--budget 1e21 --next --report" in text
     assert "datablations_1ep.csv" in text
     said = json.loads(call("fit", runs, *columns, "--report", html, "--json").stdout)
     assert said["report"] == str(html)

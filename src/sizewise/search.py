@@ -68,7 +68,7 @@ def search(
     everything = replace(
         study.compress,
         runtimes=tuple(names or runtimes.RUNTIMES),
-        methods=(*study.compress.methods, "bf16", "fp16", "int8"),
+        methods=(*study.compress.methods, "bf16", "int8"),
         chains=(*study.compress.chains, "int4"),
     )
     candidates, skipped = compress.build(replace(study, compress=everything), (run,), task, store)
