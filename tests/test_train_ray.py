@@ -182,15 +182,3 @@ def test_a_cluster_that_is_not_there_is_one_clear_error(tmp_path: Path) -> None:
     assert done.returncode == 1, done.stderr
     assert re.search(r"error: no Ray cluster answers at 'ray://127.0.0.1:1'.*\nhint: start one", done.stderr)
     assert "Traceback" not in done.stderr
-
-
-@pytest.mark.parametrize("share", [(), ("--share",)])
-def test_faults_of_every_kind_change_nothing(share: tuple[str, ...]) -> None:
-    """A short run of the benchmark, which fails where a trial is lost, published twice, or comes out otherwise."""
-    command = [sys.executable, str(ROOT / "benchmarks" / "scale.py"), "faults", *share]
-    command += ["--faults", "5", "--trials", "8"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
-    assert done.returncode == 0, done.stdout + done.stderr
-    found = json.loads(done.stdout)
-    assert found["trials"] == 8
-    assert sum(found["faults"].values()) > 0
