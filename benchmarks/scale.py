@@ -15,6 +15,7 @@ undisturbed on this machine, to the bit: every trial, each published once, none 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -28,7 +29,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from sizewise import tasks
 from sizewise.loop import Data, Start
@@ -67,36 +68,36 @@ def made(count: int, epochs: int = 1) -> list[Trial]:
     return [Trial(task.name, task.fingerprint, "cnn", (2, 4, 8, 12)[n % 4], 1.0, recipe, n // 4) for n in range(count)]
 
 
-def overhead(count: int, seconds: float, cores: int) -> dict[str, float]:
-    """Seconds that each executor takes, and how many times the ideal that is. The cluster is there already, and is
-    connected to within its time."""
+def overhead(count: int, seconds: float, cores: int) -> dict[str, Any]:
+    """Seconds that each executor takes, those before the first trial ended, and how many times the ideal that is. The
+    cluster is there already, and is connected to within its time."""
     from sizewise.train import on_ray
 
-    answer = {"ideal_s": count * seconds / cores}
-    answer["local_s"] = timed(lambda: processes.run, count, seconds, cores)
+    ideal = count * seconds / cores
+    local = timed(lambda: processes.run, count, seconds, cores)
     with cluster(cores, 0) as there:
-        answer["ray_s"] = timed(lambda: on_ray.executor(there.address, lambda trial: 0), count, seconds, 0)
-    for name in ("local", "ray"):
-        answer[f"{name}_times_ideal"] = answer[f"{name}_s"] / answer["ideal_s"]
-    return answer
+        ray = timed(lambda: on_ray.executor(there.address, lambda trial: 0), count, seconds, 0)
+    return {
+        name: {"seconds": took[-1], "times_the_ideal": took[-1] / ideal, "first_after": took[0]}
+        for name, took in (("local", local), ("ray", ray))
+    }
 
 
-def timed(executor: Callable[[], Executor], count: int, seconds: float, workers: int) -> float:
-    """Seconds until all trials are done, the start of processes included."""
+def timed(executor: Callable[[], Executor], count: int, seconds: float, workers: int) -> list[float]:
+    """When trials were answered for, in seconds from before anything was started."""
     trials = made(count)
-    done: list[Trial] = []
+    done: dict[Trial, float] = {}
     began = time.perf_counter()
     left = executor()(
         trials,
         Sleep(seconds),
         workers=workers,
         on_event=lambda event: None,
-        on_done=lambda trial, failure: done.append(trial),
+        on_done=lambda trial, failure: done.update({trial: time.perf_counter() - began}),
     )
-    took = time.perf_counter() - began
     assert not left
     assert set(done) == set(trials)
-    return took
+    return [*done.values(), time.perf_counter() - began]
 
 
 @contextmanager
@@ -106,7 +107,7 @@ def cluster(head_cores: int, nodes: int) -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     head = {"num_cpus": head_cores, "include_dashboard": False}
-    # At exit it would be ended by processes that, on a busy machine, end this one when a node is removed.
+    # Else processes that are to end it at exit may end this one when a node is removed.
     made_cluster = Cluster(initialize_head=True, head_node_args=head, shutdown_at_exit=False)
     try:
         for number in range(nodes):
@@ -149,12 +150,18 @@ def driver(
     share: str,
     options: argparse.Namespace,
     before: Sequence[str] = (),
-    said: IO[bytes] | int = subprocess.PIPE,
 ) -> subprocess.Popen[bytes]:
-    """The command in a process of its own, preceded by words such as `ip netns exec NAME`."""
+    """The command, preceded by words such as `ip netns exec NAME`. It leads a group of processes of its own, since Ray
+    ends the group of a driver that was killed."""
     command = [sys.executable, __file__, "drive", "--root", str(root), "--on", on, "--share-url", share]
     command += ["--trials", str(options.trials), "--epochs", str(options.epochs)]
-    return subprocess.Popen([*before, *command], stderr=said)
+    with said(root).open("ab") as file:
+        return subprocess.Popen([*before, *command], stderr=file, start_new_session=True)
+
+
+def said(root: Path) -> Path:
+    """Where a sweep's messages are kept."""
+    return root.with_suffix(".txt")
 
 
 def results(root: Path) -> dict[str, Any]:
@@ -189,21 +196,25 @@ class Chaos:
     def run(self, faults: int) -> None:
         """Strike so often, if the sweep lasts that long, and let it end."""
         process = self.start()
-        while process.poll() is None and sum(self.struck.values()) < faults:
-            self._wait(process, self.rng.uniform(*PAUSE))
-            if process.poll() is None:
-                process = self._strike(process)
+        while process.poll() != 0:
+            if process.poll() is not None:
+                process = self._again(process)
+            if sum(self.struck.values()) < faults:
+                self._wait(process, self.rng.uniform(*PAUSE))
+                process = self._strike(process) if process.poll() is None else process
+            else:
+                self._wait(process, 1.0)
             if len(self.cluster.worker_nodes) < 2 and self.rng.random() < 0.7:
                 add(self.cluster, self.number)
                 self.number += 1
-        while process.poll() is None:
-            if not self.cluster.worker_nodes:
-                add(self.cluster, self.number)
-            self._wait(process, 1.0)
-        _, said = process.communicate()
-        if process.returncode:
-            raise RuntimeError(f"the sweep ended with {process.returncode}: {said.decode()[-2000:]}")
         self._look()
+
+    def _again(self, process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
+        """The command anew, when a signal ended it."""
+        if process.returncode > 0:
+            raise RuntimeError(f"the sweep ended with {process.returncode}: {said(self.root).read_text()[-2000:]}")
+        self.struck["command ended"] += 1
+        return self.start()
 
     def _wait(self, process: subprocess.Popen[bytes], seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -227,7 +238,7 @@ class Chaos:
             os.kill(self.rng.choice(found), signal.SIGKILL)
         elif kind == "command killed":
             process.kill()
-            process.communicate()
+            process.wait()
             self.struck[kind] += 1
             return self.start()
         else:
@@ -237,11 +248,14 @@ class Chaos:
 
 
 def workers() -> list[int]:
-    """Processes that train a trial for Ray, as it names them."""
+    """Processes of this cluster that train a trial, as Ray names them."""
     import psutil
 
-    found = psutil.process_iter(["pid", "cmdline"])
-    return sorted(p.info["pid"] for p in found if p.info["cmdline"] and p.info["cmdline"][0].startswith("ray::_do"))
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found += [process.pid] if "".join(process.cmdline()).startswith("ray::_do") else []
+    return sorted(found)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from scale import LOG, bucket, driver, results
+from scale import LOG, bucket, driver, results, said
 
 NETWORK = "10.117.0"
 NAMES = tuple(f"sizewise{number}" for number in range(3))
@@ -117,25 +117,23 @@ def starts(log: Path) -> list[dict[str, Any]]:
 
 def cut(options: argparse.Namespace, home: Path, url: str) -> dict[str, Any]:
     """Train one trial, and cut off the node that does."""
-    log, root, said = home / "starts.jsonl", home / "struck", home / "said.txt"
+    log, root = home / "starts.jsonl", home / "struck"
     os.environ[LOG] = str(log)
     with ExitStack() as stack:
         for number in (1, 2, 3):
             stack.enter_context(node(number, home))
-        process = driver(
-            root, f"{NETWORK}.1:6399", url, options, inside(NAMES[0]), stack.enter_context(said.open("wb"))
-        )
+        process = driver(root, f"{NETWORK}.1:6399", url, options, inside(NAMES[0]))
         first = wait_for(lambda: starts(log), process)[0]
         (name,) = [name for name in NAMES[1:] if network_of(name) == first["network"]]
         time.sleep(2.0)
         ip("link", "set", name, "down")
-        wait_for(lambda: "a node was lost" in said.read_text(), process)
+        wait_for(lambda: "a node was lost" in said(root).read_text(), process)
         time.sleep(options.cut)
         ip("link", "set", name, "up")
         code = process.wait(300)
         time.sleep(options.cut)  # for the one that was cut off to end, too
     if code:
-        raise RuntimeError(f"the sweep ended with {code}: {said.read_text()[-2000:]}")
+        raise RuntimeError(f"the sweep ended with {code}: {said(root).read_text()[-2000:]}")
     return {"starts": len(starts(log)), "nodes": len({start["network"] for start in starts(log)})}
 
 

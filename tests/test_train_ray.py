@@ -40,7 +40,7 @@ def cluster(ray_alone: None) -> Iterator[Cluster]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "src")]))
         head = {"num_cpus": 1, "include_dashboard": False}
-        # At exit it would be ended by processes that, on a busy machine, end this one when a node is removed.
+        # Else processes that are to end it at exit may end this one when a node is removed.
         made = Cluster(initialize_head=True, head_node_args=head, shutdown_at_exit=False)
         try:
             for _ in range(2):
