@@ -48,6 +48,7 @@ def plan(p: Plan) -> str:
     text += f"\nabout {duration(p.seconds)} of training with {p.workers} worker processes"
     extra = [_packing(p.packing)] if p.packing else []
     extra += [_more(p.more, p.packing)] if p.more else []
+    extra += [_guess(p.guess)] if p.guess else []
     return "\n".join([text, *extra, *(f"note: {note}" for note in p.notes)])
 
 
