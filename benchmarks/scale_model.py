@@ -1,6 +1,6 @@
 """Simulated steps against measured ones, on two processes of this machine.
 
-    torchrun --nproc-per-node 2 benchmarks/scale_model.py [--quick]
+    python benchmarks/scale.py model [--quick]
 
 What the simulation is told: what the links do, timed on all-reduces alone, and how fast one process computes half of a
 batch, timed for each model while the other process does the same and nothing is sent. What it says: a step of both

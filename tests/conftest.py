@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -42,8 +43,16 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def small_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A whole study of the digits, small enough for a test, made once by the real command."""
-    folder = tmp_path_factory.mktemp("small") / "digits"
+    """A whole study of the digits, small enough for a test, made by the real command: once, then copied to each of the
+    processes that test."""
+    made = tmp_path_factory.getbasetemp().parent / f"digits-{os.environ.get('PYTEST_XDIST_TESTRUNUID', os.getpid())}"
+    with FileLock(made.with_suffix(".lock")):
+        if not made.exists():
+            _make_small_study(tmp_path_factory.mktemp("making") / "digits").rename(made)
+    return shutil.copytree(made, tmp_path_factory.mktemp("small") / "digits")
+
+
+def _make_small_study(folder: Path) -> Path:
     command = [sys.executable, "-m", "sizewise.cli", "run", "digits", "--widths", "2,4,6,9,13"]
     command += ["--seeds", "3", "--epochs", "8", "--out", str(folder)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -194,6 +194,24 @@ def test_a_rewritten_step_is_the_same_up_to_rounding(channels: int, arranged: bo
         torch.testing.assert_close(weight.grad, gradient, rtol=1e-4, atol=1e-6)
 
 
+def test_no_strided_convolution_of_single_places_is_left_to_a_compiler() -> None:
+    """Its gradient, channels last, writes where it must not; statistics that the module keeps are kept all the same."""
+    signature = replace(IMAGES, input_shape=(3, 16, 16))
+    module, batch = families.load("resnet", signature).build(2, seed=0), sample(signature)
+    module = families.arrange_module(module, signature)
+    assert any(m.kernel_size == (1, 1) and m.stride > (1, 1) for m in module.modules() if isinstance(m, nn.Conv2d))
+    plain = copy.deepcopy(module)
+    loss, true = gradients(plain, cross_entropy, *batch)
+    fast = traced(module, cross_entropy, batch, rewrite=True)
+    for node in fast.graph.graph.find_nodes(op="call_function", target=torch.ops.aten.convolution_backward.default):
+        assert node.args[2].meta["val"].shape[2:] != (1, 1) or max(node.args[4]) == 1
+    assert float(fast(*batch)) == pytest.approx(float(loss), rel=1e-5)
+    for weight, gradient in zip(module.parameters(), true, strict=True):
+        torch.testing.assert_close(weight.grad, gradient, rtol=1e-4, atol=1e-6)
+    for kept, buffer in zip(module.buffers(), plain.buffers(), strict=True):
+        torch.testing.assert_close(kept, buffer)
+
+
 @pytest.fixture
 def eager_to_try(monkeypatch: pytest.MonkeyPatch) -> None:
     """Short runs are worth a look, too, and nothing is known yet."""

@@ -15,8 +15,8 @@ from torch.func import functional_call
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from sizewise.engine import rewrite as rewriting
 from sizewise.engine.errors import UnavailableError, explained
-from sizewise.engine.rewrite import pooled_convolutions
 
 Loss = Callable[..., Tensor]
 """`loss(module, *batch)`: the mean loss of a batch, a scalar."""
@@ -98,7 +98,7 @@ def _rewritten(line: _Line, tensors: Sequence[Tensor]) -> Callable[..., Tensor]:
     """The forward pass without what is slow; as it stands where there is nothing to rewrite, since some layers compute
     less when they are recorded with no gradient in sight."""
     forward = _recorded(line.forward, tensors)
-    return forward if pooled_convolutions(forward) else line.forward
+    return forward if rewriting.rewrite(forward) else line.forward
 
 
 def _trained(module: nn.Module) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
-"""Operations that are slow as they stand, in a form that computes the same numbers faster."""
+"""Operations that are slow as they stand, or wrong, in a form that computes the same numbers faster, or right."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -11,9 +12,47 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 
 aten = torch.ops.aten
+CONVOLUTION = aten.convolution.default
 
 MOST_TAPS = 64
 """Numbers in one patch up to which a convolution as a matrix product is worth its copies: that of a first layer."""
+
+
+def rewrite(forward: GraphModule) -> bool:
+    """Rewrite a forward pass in place.
+
+    Returns:
+        whether there was something to rewrite.
+    """
+    changed = [pooled_convolutions(forward), strided_points(forward)]
+    return any(changed)
+
+
+def strided_points(forward: GraphModule) -> bool:
+    """A 1×1 convolution that strides looks at some places only: those are taken first, and it then strides no more.
+
+    A compiler lays channels last, and so oneDNN's gradient of such weights writes over memory that is not its own where
+    there are fewer channels than a vector holds (uxlfoundation/oneDNN#6035). See `families.layout` for other steps.
+
+    Returns:
+        whether there was one.
+    """
+    found = [node for node in forward.graph.find_nodes(op="call_function", target=CONVOLUTION) if _point(node)]
+    for convolution in found:
+        x, weight, bias, stride, padding, *rest = convolution.args
+        with forward.graph.inserting_before(convolution):
+            for axis, step in enumerate(cast("list[int]", stride)):
+                x = forward.graph.call_function(aten.slice.Tensor, (x, axis + 2, 0, sys.maxsize, step))
+        convolution.args = (x, weight, bias, [1] * len(cast("list[int]", stride)), padding, *rest)
+    forward.recompile()
+    return bool(found)
+
+
+def _point(convolution: Node) -> bool:
+    """Whether a convolution's kernel is one place, and strides."""
+    _, weight, _, stride, padding, _, transposed, *_ = cast("tuple[Any, ...]", convolution.args)
+    one_place = set(weight.meta["val"].shape[2:]) == {1} and not any(padding) and not transposed
+    return one_place and max(stride) > 1
 
 
 def pooled_convolutions(forward: GraphModule) -> bool:
@@ -79,7 +118,7 @@ def _halves(pool: Node) -> bool:
 
 def _first(node: object) -> bool:
     """Whether this is a plain convolution over few channels whose result has one user."""
-    if not isinstance(node, Node) or node.target is not aten.convolution.default or len(node.users) > 1:
+    if not isinstance(node, Node) or node.target is not CONVOLUTION or len(node.users) > 1:
         return False
     _, weight, _, stride, _, dilation, transposed, _, groups = cast("tuple[Any, ...]", node.args)
     shape = weight.meta["val"].shape

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from sizewise.records import Signature
 
-VECTOR = 8
-"""Numbers of fp32 in a vector of AVX2."""
+VECTOR = 16
+"""Numbers of fp32 in a vector of AVX-512, the longest; AVX2 has half."""
 
 _FORMATS = {"image": torch.channels_last, "volume": torch.channels_last_3d}
 
@@ -36,7 +36,8 @@ def arrange_module(module: nn.Module, signature: Signature) -> nn.Module:
 
 def _overflows(layer: nn.Module) -> bool:
     """Whether a convolution, channels last, writes over memory that is not its own: one of a single pixel that leaves
-    some out, with fewer input channels than a vector of AVX2 holds. It is a bug of the oneDNN in PyTorch 2.13."""
+    some out, with fewer input channels than a vector holds, in its gradient. It is a bug of the oneDNN in PyTorch 2.13
+    (uxlfoundation/oneDNN#6035). Compiled steps do otherwise, see `engine.rewrite`: a compiler lays out anew."""
     if not isinstance(layer, nn.Conv2d | nn.Conv3d):
         return False
     single, apart = set(layer.kernel_size) == {1}, any(stride > 1 for stride in layer.stride)
