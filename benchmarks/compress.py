@@ -20,6 +20,7 @@ import argparse
 import io
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
@@ -351,17 +352,18 @@ def prepared(name: str, root: Path, workers: int) -> Workspace:
 
 
 def compressed(space: Workspace, seconds: float) -> None:
-    """Ours and the tools alone, measured in one pass."""
+    """Ours, within its time, and the tools alone, without a limit; each candidate in alternation with the parent."""
     space.study = replace(space.study, compress=replace(space.study.compress, time_seconds=seconds))
     with space.store.lock():
-        parent = space.store.run(space.store.load("choice.json", Choice).run)
-        made = space.compress()
+        parent, began = space.store.run(space.store.load("choice.json", Choice).run), time.monotonic()
+        first = space.compress().candidates[0]
+        ours = space.measure()[0]
+        print(f"{OURS}: {time.monotonic() - began:.0f} s of {seconds:.0f} s asked for", flush=True)
         tools = alone(space, parent)
-        every = [*made.candidates, *(c for group in tools.values() for c in group)]
-        found = measure.measure(every, made.candidates[0], space.task, space.store, space.study.target)
+        every = [first, *(c for group in tools.values() for c in group)]
+        found = measure.measure(every, first, space.task, space.store, space.study.target)
         by_name = {m.candidate.name: m for m in found}
-        groups = {OURS: [by_name[c.name] for c in made.candidates]}
-        groups |= {tool: [by_name[c.name] for c in group] for tool, group in tools.items()}
+        groups = {OURS: list(ours)} | {tool: [by_name[c.name] for c in group] for tool, group in tools.items()}
         write_json(space.store / RECORD, groups)
 
 
