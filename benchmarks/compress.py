@@ -5,6 +5,9 @@
     python benchmarks/compress.py --prepare             train the sweeps only
     python benchmarks/compress.py --table               print what was measured
 
+torchao and neural-compressor, with prettytable and py-cpuinfo, are no part of this project's environment: a tool that is
+not installed is left out, and said.
+
 Each model is the largest of a small sweep, whatever size the sweep would choose. A tool's candidates lie in the study's
 folder beside ours and are measured with them, each in alternation with the parent in PyTorch. The hypervolume is that
 of (validation score lost, latency, bytes) below the corner of 5 points lost at the parent's latency and bytes, as a
@@ -46,7 +49,7 @@ from sizewise.methods import Prune, Quantize, said
 from sizewise.paired import compare_runs, median_run
 from sizewise.records import Candidate, Choice, Compression, Measurement, Run, RuntimeName
 from sizewise.runtimes import onnxruntime, openvino
-from sizewise.runtimes.parts import whole
+from sizewise.runtimes.parts import Part, whole
 from sizewise.store import write_json
 from sizewise.study import Workspace
 
@@ -143,26 +146,46 @@ def onnxruntime_dynamic(graph: Path, target: Path, samples: NDArray[Any]) -> Non
     quantize_dynamic(str(graph), str(target))
 
 
-def torchao_x86(space: Workspace, parent: Run, samples: NDArray[Any]) -> Candidate:
-    """Post-training quantization of the exported program for x86, and PyTorch's compiler ahead of time: torchao's
-    tutorial for this kind of processor."""
+def torchao_x86(part: Part, samples: NDArray[Any]) -> Any:
+    """Post-training quantization of the exported program for x86: torchao's tutorial for this kind of processor."""
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
     from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
 
-    module, signature = deployable(parent, space.task, space.store), space.task.signature
     quantizer = x86.X86InductorQuantizer()
     quantizer.set_global(x86.get_default_x86_inductor_quantization_config())
-    part = whole(module, signature)
     observed = prepare_pt2e(part.program().module(), quantizer)
+    calibrate(observed, samples)
+    return convert_pt2e(observed)
+
+
+def neural_compressor(part: Part, samples: NDArray[Any]) -> Any:
+    """Intel's static quantization for PyTorch with its default settings."""
+    from neural_compressor.torch.quantization import StaticQuantConfig, convert, prepare
+
+    exported = part.program().module()
+    exported._exported = True  # as its own `export` leaves it
+    observed = prepare(exported, StaticQuantConfig())
+    calibrate(observed, samples)
+    return convert(observed)
+
+
+def calibrate(observed: Any, samples: NDArray[Any]) -> None:
+    """Show a program the samples."""
     for batch in np.array_split(samples, max(1, len(samples) // 64)):
         observed(torch.from_numpy(batch))
-    quantized = convert_pt2e(observed)
-    candidate = _candidate("torchao", parent, "aotinductor", "int8")
+
+
+def compiled(space: Workspace, parent: Run, tool: str, quantize: Callable[[Part], Any]) -> Candidate:
+    """A quantized program by PyTorch's compiler ahead of time, as the documentation of both tools goes on."""
+    module, task = deployable(parent, space.task, space.store), space.task
+    part = whole(module, task.signature)
+    quantized = quantize(part)
+    candidate = _candidate(tool, parent, "aotinductor", "int8")
     folder = _fresh(space, candidate)
     with torch._inductor.config.patch(freezing=True):
         program = torch.export.export(quantized, part.inputs, dynamic_shapes=part.sizes)
         torch._inductor.aoti_compile_and_package(program, package_path=str(folder / "model.pt2"))
-    config_of(candidate, parent, space.task).write(folder)
+    config_of(candidate, parent, task).write(folder)
     return candidate
 
 
@@ -208,10 +231,12 @@ def alone(space: Workspace, parent: Run) -> dict[str, list[Candidate]]:
             found[tool] = [candidate]
         except Exception as error:  # whatever another tool fails with
             print(f"note: {tool}: {str(error).splitlines()[0]}", file=sys.stderr)
-    try:
-        found["torchao"] = [torchao_x86(space, parent, samples)]
-    except Exception as error:
-        print(f"note: torchao: {str(error).splitlines()[0]}", file=sys.stderr)
+    programs = {"torchao": torchao_x86, "Neural Compressor": neural_compressor}
+    for tool, program in programs.items():
+        try:
+            found[tool] = [compiled(space, parent, tool, lambda part, do=program: do(part, samples))]  # type: ignore[misc]
+        except Exception as error:
+            print(f"note: {tool}: {str(error).splitlines()[0]}", file=sys.stderr)
     try:
         pruned = [torch_pruning(space, parent, ratio) for ratio in (0.3, 0.5, 0.7)]
     except Exception as error:
