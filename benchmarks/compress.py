@@ -5,8 +5,8 @@
     python benchmarks/compress.py --prepare             train the sweeps only
     python benchmarks/compress.py --table               print what was measured
 
-torchao and neural-compressor, with prettytable and py-cpuinfo, are no part of this project's environment: a tool that is
-not installed is left out, and said.
+torchao and neural-compressor, with prettytable and py-cpuinfo, are no part of this project's environment: a tool that
+is not installed is left out, and said.
 
 Each model is the largest of a small sweep, whatever size the sweep would choose. A tool's candidates lie in the study's
 folder beside ours and are measured with them, each in alternation with the parent in PyTorch. The hypervolume is that
@@ -160,10 +160,10 @@ def torchao_x86(part: Part, samples: NDArray[Any]) -> Any:
 
 def neural_compressor(part: Part, samples: NDArray[Any]) -> Any:
     """Intel's static quantization for PyTorch with its default settings."""
+    from neural_compressor.torch.export import export
     from neural_compressor.torch.quantization import StaticQuantConfig, convert, prepare
 
-    exported = part.program().module()
-    exported._exported = True  # as its own `export` leaves it
+    exported = export(part.module.eval(), part.inputs, dynamic_shapes=part.sizes)
     observed = prepare(exported, StaticQuantConfig())
     calibrate(observed, samples)
     return convert(observed)
