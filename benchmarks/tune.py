@@ -38,7 +38,6 @@ from sizewise.records import Choice, Estimate, Reading, Recipe, Run, Trial
 from sizewise.store import Store, read_json, write_json
 from sizewise.study import Workspace
 from sizewise.tune.search import FRACTION
-from sizewise.tune.space import propose, values_of
 from sizewise.tune.verify import scores
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -235,12 +234,12 @@ def halving(space: Workspace, width: int, ledger: Ledger, seed: int, first: Sequ
 
 def whole_runs(space: Workspace, width: int, ledger: Ledger, sampler: Any) -> None:
     """Optuna with a sampler, every proposal trained to the end, the study's own recipe first."""
-    own, signature = space.study.recipe, space.task.signature
+    around = tune.Space.of(space.study, space.task.signature, width)
     made = optuna.create_study(sampler=sampler)
-    made.enqueue_trial(values_of(own, own, signature))
+    made.enqueue_trial(around.values_of(space.study.recipe))
     while ledger.spent < BUDGET:
         asked = made.ask()
-        recipe = propose(asked, own, signature)
+        recipe = around.propose(asked).recipe
         run = ledger.train(plan.trial_at(space.study, space.task, width, 0, recipe, FRACTION))
         made.tell(asked, run.validation.loss if math.isfinite(run.validation.loss) else 1e9)
 

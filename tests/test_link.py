@@ -123,7 +123,7 @@ def test_a_real_study(small_study: Path) -> None:
 @pytest.mark.parametrize(("largest", "target"), [(694_000, 3e5), (694_000, 7e6), (110_000, 1e6)])
 def test_intervals_hold_nine_in_ten_new_scores(largest: int, target: float) -> None:
     inside, count = 0, 0
-    for seed in range(300):
+    for seed in range(120):
         e = drawn(CASE, 0.03, seed)
         e = e.take(e.x[:, 0] <= largest)
         rng = np.random.default_rng(10_000 + seed)
@@ -136,5 +136,5 @@ def test_intervals_hold_nine_in_ten_new_scores(largest: int, target: float) -> N
         inside += said.low <= rng.binomial(1000, score(new)[0]) / 1000 <= said.high
         count += 1
     print(f"{inside}/{count} inside")
-    assert count >= 150
+    assert count >= 60
     assert inside / count >= 0.85

@@ -16,6 +16,7 @@ from sizewise import console, laws, loop, tasks
 from sizewise import recipe as recipes
 from sizewise.choose import choose
 from sizewise.diagnose import diagnose
+from sizewise.errors import UsageError
 from sizewise.families.weights import read_weights
 from sizewise.loop import Data, Start
 from sizewise.loop import run as run_page
@@ -90,6 +91,18 @@ def test_a_batch_in_parts_is_the_same_batch(tmp_path: Path, parts: int) -> None:
     assert added.memory_bytes < whole.memory_bytes
     assert added.train_loss == pytest.approx(whole.train_loss, rel=1e-3)
     assert [p.step for p in added.curve] == [p.step for p in whole.curve]
+
+
+def test_dropout_is_the_recipes_where_it_says_so(tmp_path: Path) -> None:
+    from sizewise.loop.state import begin
+
+    shares = []
+    for dropout in (None, 0.0, 0.4):
+        state = begin(trial(tagged(), family="lstm", recipe=Recipe(dropout=dropout)), tagged(), Start())
+        shares += [layer.p for layer in state.module.modules() if isinstance(layer, torch.nn.Dropout)]
+    assert shares == [0.1, 0.0, 0.4]
+    with pytest.raises(UsageError, match=r"recipe.dropout is 0.4, and a Cnn has no layer of dropout"):
+        begin(trial(TASK, recipe=Recipe(dropout=0.4)), TASK, Start())
 
 
 def test_parts_of_a_batch_count_by_their_tokens(tmp_path: Path) -> None:

@@ -165,7 +165,9 @@ def test_trials_of_older_recipes_keep_their_keys() -> None:
     assert Trial("toy", "f00d", "cnn", 4, 0.5, old, 1).key == "3c5d5dbfa57f062c"
 
 
-@pytest.mark.parametrize("changed", [{"decay": 0.3}, {"accumulate": 2}, {"average": "ema"}, {"average_decay": 0.9}])
+@pytest.mark.parametrize(
+    "changed", [{"decay": 0.3}, {"accumulate": 2}, {"average": "ema"}, {"average_decay": 0.9}, {"dropout": 0.1}]
+)
 def test_newer_settings_make_another_trial(changed: dict[str, typing.Any]) -> None:
     a, b = (Trial("toy", "f00d", "cnn", 4, 1.0, r, 0) for r in (Recipe(), replace(Recipe(), **changed)))
     assert a.key != b.key
@@ -329,6 +331,7 @@ def test_the_optimizer_keeps_as_many_values_as_its_memory_is_counted_with(optimi
         {"patience": -1},
         {"decay": 0.0},
         {"accumulate": 0},
+        {"dropout": 1.0},
         {"average_decay": 1.0},
     ],
 )

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sizewise import config, tune
+from sizewise import config, families, tune
 from sizewise.cli import main
 from sizewise.config import Study, Sweep
 from sizewise.errors import MissingExtraError
@@ -19,10 +19,11 @@ from sizewise.loop import Data, unused
 from sizewise.proposals import opened
 from sizewise.records import Recipe, Run, Trial, TunedRecipe, from_json
 from sizewise.store import Store
-from sizewise.tune import space
 from sizewise.tune.search import FRACTION, rungs
+from sizewise.tune.space import Proposal, Space
 from tests.builders import toy_task
 from tests.builders import train as train_here
+from tests.test_loop import tagged
 
 TASK = toy_task(240, noise=1.2)
 OWN = Recipe(optimizer="adam", lr=2e-4, batch_size=32, epochs=9)
@@ -45,9 +46,12 @@ def searched(root: Path, trainer: Trainer, trials: int, first: Sequence[Recipe] 
     return tune.search(STUDY, TASK, 4, Store(root), trainer, trials=trials, at_once=2, first=first)
 
 
+SPACE = Space.of(STUDY, TASK.signature, 4)
+
+
 def test_proposals_lie_around_the_studys_own_recipe(tmp_path: Path) -> None:
     with opened(tmp_path / "journal", "made", ("loss",), needed_for="a test") as asked:
-        made = [space.propose(asked.ask(), OWN, TASK.signature) for _ in range(60)]
+        made = [SPACE.propose(asked.ask()).recipe for _ in range(60)]
     assert {"adam", "adamw", "schedule-free", "prodigy"} == {one.optimizer for one in made}
     for one in made:
         low, high = (0.3, 3.0) if one.optimizer == "prodigy" else (2e-5, 2e-3)
@@ -59,22 +63,57 @@ def test_proposals_lie_around_the_studys_own_recipe(tmp_path: Path) -> None:
 
 def test_a_recipe_is_proposed_again_as_it_was(tmp_path: Path) -> None:
     with opened(tmp_path / "first", "made", ("loss",), needed_for="a test") as asked:
-        known = [space.propose(asked.ask(), OWN, TASK.signature) for _ in range(20)]
+        known = [SPACE.propose(asked.ask()).recipe for _ in range(20)]
     with opened(tmp_path / "second", "made", ("loss",), needed_for="a test") as asked:
         for recipe in known:
-            values = space.values_of(recipe, OWN, TASK.signature)
+            values = SPACE.values_of(recipe)
             assert values is not None
             asked.suggest(values)
         for recipe in known:
-            again = space.propose(asked.ask(), OWN, TASK.signature)
+            again = SPACE.propose(asked.ask()).recipe
             assert replace(again, lr=0.0, weight_decay=0.0) == replace(recipe, lr=0.0, weight_decay=0.0)
             assert (again.lr, again.weight_decay) == pytest.approx((recipe.lr, recipe.weight_decay))
 
 
 def test_what_cannot_be_proposed_is_not_suggested() -> None:
-    assert space.values_of(replace(OWN, lr=1.0), OWN, TASK.signature) is None
-    assert space.values_of(replace(OWN, optimizer="muon"), OWN, TASK.signature) is None
-    assert space.values_of(replace(OWN, schedule="wsd"), OWN, TASK.signature) is None
+    assert SPACE.values_of(replace(OWN, lr=1.0)) is None
+    assert SPACE.values_of(replace(OWN, optimizer="muon")) is None
+    assert SPACE.values_of(replace(OWN, schedule="wsd")) is None
+
+
+def test_depth_and_dropout_are_varied_where_there_are_any(tmp_path: Path) -> None:
+    task, own = tagged(), Recipe(lr=0.01, batch_size=16, epochs=3)
+    study = config.resolve(Study("tags", family="lstm", recipe=own, sweep=Sweep(seeds=3, widths=(4, 8))), task)
+    around = Space.of(study, task.signature, 8)
+    assert list(around.shapes) == ["lstm", "lstm:1", "lstm:4"]
+    assert around.shapes["lstm:4"] < around.shapes["lstm"] == 8 < around.shapes["lstm:1"]
+    with opened(tmp_path / "journal", "made", ("loss",), needed_for="a test") as asked:
+        asked.suggest(around.values_of(own) or {})
+        first, *others = [around.propose(asked.ask()) for _ in range(30)]
+    assert (first.family, first.recipe.dropout) == ("lstm", None)
+    assert {one.family for one in others} == {"lstm", "lstm:1", "lstm:4"}
+    shares = [one.recipe.dropout for one in others if one.recipe.dropout is not None]
+    assert 0 <= min(shares) < 0.1 < 0.4 < max(shares) <= 0.5
+    kept = Space.of(study, task.signature, 8, shaped=False)
+    assert kept.shapes == {"lstm": 8}
+    assert SPACE.shapes == {"cnn": 4}
+    assert not SPACE.drops
+
+
+def test_another_depth_is_verified_at_as_many_parameters(tmp_path: Path) -> None:
+    task, asked = tagged(), list[Trial]()
+    study = config.resolve(Study("tags", family="lstm", recipe=Recipe(epochs=1), sweep=Sweep(widths=(4, 8))), task)
+
+    def trainer(trials: Sequence[Trial]) -> list[Run]:
+        asked.extend(trials)
+        return [train_here(one, task, tmp_path) for one in trials]
+
+    found = tune.verify(study, task, Store(tmp_path), Proposal(study.recipe, "lstm:1"), (8,), trainer).found
+    own = families.load("lstm", task.signature).params(8)
+    assert {one.family for one in asked} == {"lstm", "lstm:1"}
+    assert found[0].width == 8
+    assert found[0].params != own
+    assert abs(found[0].params / own - 1) < 0.15
 
 
 def test_rungs_are_whole_runs_of_a_ninth_a_third_and_all_epochs() -> None:
@@ -147,13 +186,13 @@ def test_a_recipe_that_fails_is_told_and_left(tmp_path: Path) -> None:
     found = searched(tmp_path, trainer, 10)
     assert found.tried == 10
     assert found.failed == ("it failed",)
-    assert found.best.optimizer in ("adam", "adamw")
+    assert found.best.recipe.optimizer in ("adam", "adamw")
 
 
 def test_a_better_recipe_is_verified_on_other_seeds_and_samples(done: tuple[Path, Trainer, tune.Searched]) -> None:
     root, _, _ = done
     trainer = Trainer(root)
-    found = tune.verify(STUDY, TASK, Store(root), replace(OWN, lr=2e-3), (4, 8), trainer).found
+    found = tune.verify(STUDY, TASK, Store(root), Proposal(replace(OWN, lr=2e-3), "cnn"), (4, 8), trainer).found
     assert [one.width for one in found] == [4, 8]
     assert {(trial.fraction, trial.seed) for trial in trainer.asked} == {(FRACTION, seed) for seed in range(1, 6)}
     for one in found:

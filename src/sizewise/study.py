@@ -249,12 +249,13 @@ class Workspace:
             self.starts.keep(trials, self.store)
         return self.run_trials(trials, cost)
 
-    def tune(self, trials: int, widths: Sequence[int] = ()) -> TunedRecipe:
+    def tune(self, trials: int, widths: Sequence[int] = (), *, shaped: bool = True) -> TunedRecipe:
         """Search for a recipe at the first of these widths, and verify what is found at all of them.
 
         Args:
             trials: recipes to try, those of earlier calls included.
             widths: empty is a small one and a large one of the ladder.
+            shaped: whether depth against width is tried, too, where a family has a depth.
         """
 
         def trained(trials: Sequence[Trial]) -> tuple[Run, ...]:
@@ -271,6 +272,7 @@ class Workspace:
             trials=trials,
             at_once=self._workers(),
             first=[one.precedent.recipe for one in self.similar()],
+            shaped=shaped,
             on_batch=lambda told: self.listener.stage(
                 f"try recipes at width {widths[0]}: {told} of {trials} are known"
             ),
@@ -279,7 +281,9 @@ class Workspace:
         verified = tune.verify(self.study, self.task, self.store, searched.best, widths, trained)
         found = TunedRecipe(
             own=self.study.recipe,
-            recipe=searched.best,
+            recipe=searched.best.recipe,
+            own_family=self.study.family,
+            family=searched.best.family,
             width=widths[0],
             tried=searched.tried,
             stopped=searched.stopped,

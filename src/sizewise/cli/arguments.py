@@ -94,6 +94,7 @@ FLAGS: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "label-smoothing": ("recipe.label_smoothing", float, "share of the target spread over all classes"),
     "clip": ("recipe.clip", float, "largest norm of the gradient; 0 is off"),
     "augment": ("recipe.augment", switch, "turn, shift and scale images and volumes at random: true or false"),
+    "dropout": ("recipe.dropout", float, "share of values that layers of dropout leave out, where a family has any"),
     "accumulate": ("recipe.accumulate", int, "parts in which a batch's gradient is added up, to need less memory"),
     "precision": (
         "recipe.precision",
@@ -193,6 +194,11 @@ def _tune_arguments(sub: argparse.ArgumentParser) -> None:
         default=[],
         metavar="W,W",
         help="width to search at, and larger ones to verify at (default: two of the ladder)",
+    )
+    sub.add_argument(
+        "--no-shape",
+        action="store_true",
+        help="keep the depth of the family; else others are tried at equal parameters",
     )
     _study_flags(sub)
 

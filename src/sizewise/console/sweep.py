@@ -184,6 +184,6 @@ def tuned(found: TunedRecipe, study: str) -> str:
     """A recipe that was searched for, what it is worth, and how to train with it."""
     from sizewise import tune  # here, since PyTorch comes with it, and a table of runs needs none
 
-    changed = tune.flags(found.recipe, found.own)
+    changed = tune.flags(found)
     command = [f"to train with it: sizewise run {study} {changed}"] if changed else []
     return "\n".join([*tune.sentences(found), *command])

@@ -1,5 +1,6 @@
 """Models that come in sizes: one dial, `width`, and the functions that count what a width costs.
 
+Of built-in families with layers of one kind a depth may be asked for, too: `lstm:3`, `transformer:4`, `resnet:2`.
 A family is any function `build(width, task) -> torch.nn.Module` whose parameter count grows with `width`; `task` is the
 `Signature` of what goes in and comes out. Built-in ones have a name; a user's own is written `package.module:function`.
 Models that did not come in sizes are named by their kind: `thin:package.module:function` is any module, made thinner,
@@ -27,6 +28,7 @@ from sizewise.families.family import (
     output_shape,
     recipe_of,
     refuse,
+    shapes,
     suited,
     widest,
 )
@@ -58,6 +60,7 @@ __all__ = [
     "recipe_of",
     "refuse",
     "save_weights",
+    "shapes",
     "suited",
     "ties",
     "training_bytes",

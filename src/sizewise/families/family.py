@@ -24,27 +24,37 @@ Builder = Callable[[int, Signature], nn.Module]
 
 @dataclass(frozen=True)
 class Entry:
-    """A built-in family: its builder, and the widths from which and up to which a quick study looks."""
+    """A built-in family.
+
+    Attributes:
+        builder: makes the model of a width and, where it can be asked for, of a depth.
+        smallest, largest: widths from which and up to which a quick study looks.
+        depths: what a search tries, first that which (small) models have by themselves; empty where there is one only.
+    """
 
     builder: str
     smallest: int
     largest: int
+    depths: tuple[int, ...] = ()
 
+
+LAYERS = (2, 1, 4)
+"""Depths of recurrent networks and Transformers."""
 
 NAMES = {
     "cnn": Entry("sizewise.families.cnn:build", 2, 32),
     "cnn1d": Entry("sizewise.families.cnn1d:build", 4, 64),
     "cnn3d": Entry("sizewise.families.cnn3d:build", 2, 24),
     "bag": Entry("sizewise.families.bag:build", 1, 16),
-    "bilstm": Entry("sizewise.families.rnn:bilstm", 4, 64),
-    "transformer": Entry("sizewise.families.transformer:transformer", 16, 96),
+    "bilstm": Entry("sizewise.families.rnn:bilstm", 4, 64, LAYERS),
+    "transformer": Entry("sizewise.families.transformer:transformer", 16, 96, LAYERS),
     "translator": Entry("sizewise.families.translator:translator", 32, 192),
     "detector": Entry("sizewise.families.detector:build", 4, 32),
-    "resnet": Entry("sizewise.families.resnet:build", 4, 32),
-    "vit": Entry("sizewise.families.transformer:vit", 16, 96),
-    "lstm": Entry("sizewise.families.rnn:lstm", 4, 64),
-    "bigru": Entry("sizewise.families.rnn:bigru", 4, 64),
-    "gru": Entry("sizewise.families.rnn:gru", 4, 64),
+    "resnet": Entry("sizewise.families.resnet:build", 4, 32, (1, 2, 3)),
+    "vit": Entry("sizewise.families.transformer:vit", 16, 96, LAYERS),
+    "lstm": Entry("sizewise.families.rnn:lstm", 4, 64, LAYERS),
+    "bigru": Entry("sizewise.families.rnn:bigru", 4, 64, LAYERS),
+    "gru": Entry("sizewise.families.rnn:gru", 4, 64, LAYERS),
 }
 """Built-in families; a task whose study names none gets the first that takes it."""
 
@@ -71,7 +81,7 @@ class Family:
     """Models of one architecture for one task, in every size.
 
     Attributes:
-        name: built-in name or `package.module:function`.
+        name: built-in name, `name:depth`, or `package.module:function`.
         builder: makes the model of a width.
         signature: what goes into a model and what comes out.
     """
@@ -138,7 +148,7 @@ class Family:
 
 def ladder_of(name: str) -> tuple[int, int]:
     """Smallest and largest width of a quick study."""
-    entry = NAMES.get(name) or KINDS.get(name.partition(":")[0], OWN)
+    entry = NAMES.get(_deep(name)[0]) or KINDS.get(name.partition(":")[0], OWN)
     return entry.smallest, entry.largest
 
 
@@ -195,6 +205,9 @@ def _builder(name: str) -> Builder:
         module = importlib.import_module(KINDS[kind].builder)
         made: Builder = module.builder(what)
         return made
+    base, depth = _deep(name)
+    if depth is not None:
+        return _at_depth(base, depth)
     path = NAMES[name].builder if name in NAMES else name
     if ":" not in path:
         near = difflib.get_close_matches(name, NAMES, n=1)
@@ -211,6 +224,33 @@ def _builder(name: str) -> Builder:
         )
     builder: Builder = found
     return builder
+
+
+def _deep(name: str) -> tuple[str, int | None]:
+    """A name without the depth that is asked for, and that depth; None is the family's own."""
+    base, _, depth = name.partition(":")
+    return (base, int(depth)) if base in NAMES and depth.isdecimal() else (name, None)
+
+
+def _at_depth(base: str, depth: int) -> Builder:
+    if not NAMES[base].depths:
+        deep = [name for name, entry in NAMES.items() if entry.depths]
+        raise UsageError(
+            f"the {base} family has one depth, and {depth} was asked for",
+            hint=f"a depth can be asked of {', '.join(deep)}",
+        )
+    if depth < 1:
+        raise UsageError(f"a depth of {depth} was asked of {base}", hint="a depth is a whole number of at least 1")
+    made = imported(NAMES[base].builder)
+    return lambda width, signature: made(width, signature, depth)
+
+
+def shapes(name: str) -> tuple[str, ...]:
+    """The families that differ from one in depth alone and are worth a try, itself first."""
+    base, depth = _deep(name)
+    depths = NAMES[base].depths if base in NAMES else ()
+    others = [other for other in depths if other != (depth or depths[0])]
+    return name, *(f"{base}:{other}" for other in others)
 
 
 def imported(path: str) -> Any:

@@ -1,6 +1,7 @@
 """Residual CNN for images (He et al. 2016, arXiv:1512.03385), one dial: `width` channels, doubled at every stage.
 
-The image's shorter side decides the rest, so that both networks of that paper come out, with one block a stage. The
+The image's shorter side decides the rest, so that both networks of that paper come out, with one block a stage, or as
+many as a study asks for (`resnet:2`). The
 stem is a 3×3 convolution; from 64 pixels it halves the image, from 128 a max-pool halves it once more. Each further
 stage halves it again, as long as 7 pixels are left: an image of 28 or 32 has three stages, one of 224 four, ending at
 7×7 to 8×8. At width 16 on 32×32×3 it has the layers of MLPerf Tiny's ResNet-8 (Banbury et al. 2021, arXiv:2106.07597).
@@ -61,13 +62,13 @@ class Block(nn.Module):
 class ResNet(nn.Module):
     """Maps images (batch, channels, height, width) to answers (batch, outputs)."""
 
-    def __init__(self, width: int, input_shape: tuple[int, ...], outputs: int) -> None:
+    def __init__(self, width: int, input_shape: tuple[int, ...], outputs: int, blocks: int) -> None:
         super().__init__()
         channels, *sides = input_shape
         side = min(sides)
         stem = [*convolution(channels, width, stride=2 if side >= HALVED_BY_STEM else 1), nn.ReLU()]
         self.stem = nn.Sequential(*stem, *([nn.MaxPool2d(2)] if side >= HALVED_TWICE else []))
-        widths = [width, *(width * 2**stage for stage in range(stages(side)))]
+        widths = [width, *(width * 2**stage for stage in range(stages(side)) for _ in range(blocks))]
         self.blocks = nn.Sequential(*(Block(a, b, stride=1 if a == b else 2) for a, b in pairwise(widths)))
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.head = nn.Linear(widths[-1], outputs)
@@ -77,12 +78,12 @@ class ResNet(nn.Module):
         return answers
 
 
-def build(width: int, task: Signature) -> nn.Module:
-    """The residual CNN whose first stage has `width` channels.
+def build(width: int, task: Signature, blocks: int = 1) -> nn.Module:
+    """The residual CNN whose first stage has `width` channels, with so many `blocks` a stage.
 
     Raises:
         UsageError: the images are smaller than 4×4, or it is not images that are classified or measured.
     """
     if task.layout != "image" or min(task.input_shape[1:]) < 4 or task.problem not in ("classification", "regression"):
         raise refuse("resnet", task, "classification or regression of images of at least 4×4")
-    return ResNet(width, task.input_shape, task.outputs)
+    return ResNet(width, task.input_shape, task.outputs, blocks)

@@ -1,9 +1,10 @@
 """Recurrent networks: LSTM (Hochreiter & Schmidhuber 1997) and GRU (Cho et al. 2014, arXiv:1406.1078), in one or both
 directions, for texts and series.
 
-Two layers, each of `width` units a direction. Recurrent weights start orthogonal (Saxe et al. 2014, arXiv:1312.6120),
-so that signals neither vanish nor explode at first; input weights from Glorot's uniform scheme (Glorot & Bengio 2010);
-the LSTM's forget gates with a bias of 1, so that it remembers (Jozefowicz et al. 2015).
+Two layers, or as many as are asked for (`lstm:3`), each of `width` units a direction. Recurrent weights start
+orthogonal (Saxe et al. 2014, arXiv:1312.6120), so that signals neither vanish nor explode at first; input weights from
+Glorot's uniform scheme (Glorot & Bengio 2010); the LSTM's forget gates with a bias of 1, so that it remembers
+(Jozefowicz et al. 2015).
 """
 
 from __future__ import annotations
@@ -49,11 +50,13 @@ def _turned(there_BT: Tensor) -> Tensor:
 class Rnn(nn.Module):
     """Texts (batch, steps) or series (batch, steps, channels) to the answers of a problem."""
 
-    def __init__(self, width: int, task: Signature, kind: type[nn.LSTM] | type[nn.GRU], directions: int) -> None:
+    def __init__(
+        self, width: int, task: Signature, kind: type[nn.LSTM] | type[nn.GRU], directions: int, layers: int
+    ) -> None:
         super().__init__()
         self.task = task
         self.entry = Entry(width, task)
-        widths = [width, *[directions * width] * LAYERS]
+        widths = [width, *[directions * width] * layers]
         self.layers = nn.ModuleList(Layer(kind, inputs, width, directions) for inputs in widths[:-1])
         self.dropout = nn.Dropout(DROPOUT)
         self.exit = Exit(widths[-1], task)
@@ -67,32 +70,34 @@ class Rnn(nn.Module):
         return answers
 
 
-def lstm(width: int, task: Signature) -> nn.Module:
+def lstm(width: int, task: Signature, layers: int = LAYERS) -> nn.Module:
     """LSTM in one direction: for language models, and for answers while the sequence still goes on."""
-    return _build("lstm", width, task, nn.LSTM, 1)
+    return _build("lstm", width, task, nn.LSTM, 1, layers)
 
 
-def gru(width: int, task: Signature) -> nn.Module:
+def gru(width: int, task: Signature, layers: int = LAYERS) -> nn.Module:
     """GRU in one direction; three quarters of the LSTM's weights."""
-    return _build("gru", width, task, nn.GRU, 1)
+    return _build("gru", width, task, nn.GRU, 1, layers)
 
 
-def bilstm(width: int, task: Signature) -> nn.Module:
+def bilstm(width: int, task: Signature, layers: int = LAYERS) -> nn.Module:
     """LSTM in both directions: every step knows the whole sequence."""
-    return _build("bilstm", width, task, nn.LSTM, 2)
+    return _build("bilstm", width, task, nn.LSTM, 2, layers)
 
 
-def bigru(width: int, task: Signature) -> nn.Module:
+def bigru(width: int, task: Signature, layers: int = LAYERS) -> nn.Module:
     """GRU in both directions."""
-    return _build("bigru", width, task, nn.GRU, 2)
+    return _build("bigru", width, task, nn.GRU, 2, layers)
 
 
-def _build(name: str, width: int, task: Signature, kind: type[nn.LSTM] | type[nn.GRU], directions: int) -> nn.Module:
+def _build(
+    name: str, width: int, task: Signature, kind: type[nn.LSTM] | type[nn.GRU], directions: int, layers: int
+) -> nn.Module:
     if not readable(task):
         raise refuse(name, task, "texts or series to classify, tag or transcribe")
     if task.problem == "language modelling" and directions == 2:
         raise refuse(name, task, "another problem: what reads backwards has seen the next token; take lstm or gru")
-    return Rnn(width, task, kind, directions)
+    return Rnn(width, task, kind, directions, layers)
 
 
 def _started(layer: nn.LSTM | nn.GRU) -> nn.LSTM | nn.GRU:

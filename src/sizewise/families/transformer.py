@@ -1,8 +1,9 @@
 """Transformers (Vaswani et al. 2017, arXiv:1706.03762): encoder, decoder, and an encoder of image patches.
 
-One dial: `width` is that of the residual stream. Depth follows it at a ratio of 32, in the middle of the range in which
-the loss hardly depends on it (Kaplan et al. 2020, arXiv:2001.08361, figure 5), and is at least 2. Heads have 16
-dimensions each and so many that together they are as wide as the stream; the hidden layer has 4·width units.
+One dial: `width` is that of the residual stream. Depth, where none is asked for (`transformer:4`), follows it at a
+ratio of 32, in the middle of the range in which the loss hardly depends on it (Kaplan et al. 2020, arXiv:2001.08361,
+figure 5), and is at least 2. Heads have 16 dimensions each and so many that together they are as wide as the stream;
+the hidden layer has 4·width units.
 Layers normalise what they read (Xiong et al. 2020, arXiv:2002.04745). Weights start from Glorot & Bengio's uniform
 distribution (2010), since the fixed standard deviation of 0.02 of wide models leaves narrow ones without attention for
 many epochs; those that write into the stream start smaller by √(2·depth) (Radford et al. 2019).
@@ -131,10 +132,10 @@ class Transformer(nn.Module):
     A language model sees what came before, all others the whole sequence.
     """
 
-    def __init__(self, width: int, task: Signature) -> None:
+    def __init__(self, width: int, task: Signature, layers: int) -> None:
         super().__init__()
         self.task, self.causal = task, task.problem == "language modelling"
-        self.entry, self.stack = Entry(width, task), Stack(width, task.input_shape[0], depth(width))
+        self.entry, self.stack = Entry(width, task), Stack(width, task.input_shape[0], layers)
         table = self.entry.layer.weight if self.causal else None
         assert table is None or isinstance(table, nn.Parameter)
         self.exit = Exit(width, task, tied=table)
@@ -152,12 +153,12 @@ class Vit(nn.Module):
     """Images (batch, channels, height, width) to answers, as sequences of patches (Dosovitskiy et al. 2021,
     arXiv:2010.11929); the answer is read from the patches' mean (Beyer et al. 2022, arXiv:2205.01580)."""
 
-    def __init__(self, width: int, task: Signature) -> None:
+    def __init__(self, width: int, task: Signature, layers: int) -> None:
         super().__init__()
         channels, high, wide = task.input_shape
         side = max(1, min(high, wide) // PATCHES)
         self.patches = nn.Conv2d(channels, width, kernel_size=side, stride=side)
-        self.stack = Stack(width, (high // side) * (wide // side), depth(width))
+        self.stack = Stack(width, (high // side) * (wide // side), layers)
         self.head = nn.Linear(width, task.outputs)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
@@ -179,23 +180,29 @@ def _start(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-def transformer(width: int, task: Signature) -> nn.Module:
+def transformer(width: int, task: Signature, layers: int | None = None) -> nn.Module:
     """Encoder for classes, tags and transcripts, decoder for language models.
+
+    Args:
+        layers: None is as many as its `depth`.
 
     Raises:
         UsageError: samples are no texts or series, or there is a second sequence.
     """
     if not readable(task):
         raise refuse("transformer", task, "texts or series to classify, tag, transcribe or continue")
-    return Transformer(width, task)
+    return Transformer(width, task, layers or depth(width))
 
 
-def vit(width: int, task: Signature) -> nn.Module:
+def vit(width: int, task: Signature, layers: int | None = None) -> nn.Module:
     """Encoder of image patches, eight along the shorter side.
+
+    Args:
+        layers: None is as many as its `depth`.
 
     Raises:
         UsageError: samples are no images to classify or measure.
     """
     if task.layout != "image" or task.problem not in ("classification", "regression"):
         raise refuse("vit", task, "classification or regression of images")
-    return Vit(width, task)
+    return Vit(width, task, layers or depth(width))

@@ -63,12 +63,14 @@ def begin(trial: Trial, task: Task, start: Start, group: Group = ALONE) -> State
     keeps its part.
 
     Raises:
-        UsageError: an average of weights was asked for whose parts lie on several workers.
+        UsageError: an average of weights was asked for whose parts lie on several workers, or dropout of a model that
+            has none.
     """
     family = families.load(trial.family, task.signature)
     module = family.build(trial.width, seed=trial.seed)
     if start.weights is not None:
         families.fill(module, start.weights, start.form)
+    recipes.set_dropout(module, trial.recipe.dropout)
     module = families.arrange_module(module, task.signature)
     if start.constraint is not None:
         if group.sharded:

@@ -1,6 +1,7 @@
 """How a model is trained: optimizers, schedules, weight averages, and how a rate follows the width."""
 
 from sizewise.recipe.averaging import average, average_epoch
+from sizewise.recipe.dropout import dropout_layers, set_dropout
 from sizewise.recipe.optimizers import OPTIMIZERS, evaluating, optimizer, slots, training, unfused
 from sizewise.recipe.scaling import REFERENCE_WIDTH, at_width
 from sizewise.recipe.schedules import schedule, stable_epochs, trunk_of
@@ -15,9 +16,11 @@ __all__ = [
     "batch_of",
     "batches_per_epoch",
     "check",
+    "dropout_layers",
     "evaluating",
     "optimizer",
     "schedule",
+    "set_dropout",
     "slots",
     "stable_epochs",
     "training",

@@ -27,6 +27,7 @@ def check(recipe: Recipe) -> None:
         "clip": (recipe.clip >= 0, "at least 0"),
         "patience": (recipe.patience >= 0, "at least 0"),
         "accumulate": (recipe.accumulate >= 1, "at least 1"),
+        "dropout": (recipe.dropout is None or 0 <= recipe.dropout < 1, "in [0, 1)"),
         "average_decay": (0 < recipe.average_decay < 1, "in (0, 1)"),
     }
     for field, (valid, domain) in rules.items():

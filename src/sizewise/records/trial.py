@@ -37,6 +37,7 @@ class Recipe:
         accumulate: parts in which the gradient of a batch is added up, to need less memory at a time.
         average: weights that are used are an average, "ema" over steps at `average_decay` or "swa" over the ends of the
             last quarter of the epochs.
+        dropout: share of values that layers of dropout leave out (Srivastava et al. 2014); None is what a family has.
         precision: "bf16" multiplies matrices in numbers of 8 significant bits, faster on processors that can; weights,
             their gradients, the loss and the optimizer stay in 32 bits (Kalamkar et al. 2019, arXiv:1905.12322).
     """
@@ -61,11 +62,12 @@ class Recipe:
     average: Literal["none", "ema", "swa"] = "none"
     average_decay: float = 0.999
     precision: Literal["fp32", "bf16"] = "fp32"
+    dropout: float | None = None
 
     def decisive(self) -> dict[str, Any]:
         """The fields that tell this recipe from others: those that came later count only where they are not as before,
         so that a trial keeps its key."""
-        later = {"decay", "accumulate", "average", "average_decay", "precision"}
+        later = {"decay", "accumulate", "average", "average_decay", "precision", "dropout"}
         return {
             field.name: value
             for field in dataclasses.fields(self)

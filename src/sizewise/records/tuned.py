@@ -36,7 +36,8 @@ class TunedRecipe:
 
     Attributes:
         own, recipe: the study's recipe, and the one with the lowest validation loss, both at the reference width.
-        width: that it was searched for at.
+        own_family, family: the study's, and the one that did best, which may differ in depth.
+        width: that it was searched for at, of the study's own family.
         tried, stopped: proposals, and those among them that were stopped early.
         failed: why proposals could not be done.
         seconds, early_seconds: of training the search, and of what was stopped early; `verify_seconds` came after.
@@ -45,6 +46,8 @@ class TunedRecipe:
 
     own: Recipe
     recipe: Recipe
+    own_family: str
+    family: str
     width: int
     tried: int
     stopped: int

@@ -1,13 +1,14 @@
 """Fair recipes: the learning rate's rule over widths checked, and a recipe searched for.
 
 rates.py     short runs that check the rule before a sweep
-space.py     what may be varied in a recipe
+space.py     what may be varied: the recipe, and depth against width
 search.py    recipes proposed, trained for longer the better they do, and stopped early
 verify.py    the recipe that was found beside the study's own, on seeds, samples and sizes that had no part in it
 """
 
 from sizewise.tune.said import flags, sentences
 from sizewise.tune.search import Searched, search
+from sizewise.tune.space import Proposal, Space
 from sizewise.tune.verify import verify
 
-__all__ = ["Searched", "flags", "search", "sentences", "verify"]
+__all__ = ["Proposal", "Searched", "Space", "flags", "search", "sentences", "verify"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sizewise import words
-from sizewise.records import Recipe, TunedRecipe, Verification
+from sizewise.records import TunedRecipe, Verification
 
 OWN = "the study's own"
 STANDING = {"better": "better than", "worse": "worse than", "undetermined": "not told apart from"}
-VARIED = ("optimizer", "lr", "weight_decay", "batch_size", "schedule", "augment")
+VARIED = ("optimizer", "lr", "weight_decay", "batch_size", "schedule", "augment", "dropout")
 
 
 def sentences(found: TunedRecipe) -> Iterator[str]:
@@ -19,7 +19,12 @@ def sentences(found: TunedRecipe) -> Iterator[str]:
         f"{found.tried} recipes tried at width {found.width} in {found.seconds:.0f} s of training; {found.stopped} "
         f"stopped early, after {found.early_seconds:.0f} s ({share:.0%}); verified in {found.verify_seconds:.0f} s"
     )
-    yield f"best by validation loss: {flags(found.recipe, found.own) or OWN}"
+    yield f"best by validation loss: {flags(found) or OWN}"
+    if found.family != found.own_family:
+        yield (
+            f"{found.family} is compared with {found.own_family} at as many parameters: "
+            + ", ".join(f"{v.params:,} beside width {v.width}" for v in found.verified)
+        )
     for one in found.verified:
         yield _verified(one)
     small, large = found.verified[0], found.verified[-1]
@@ -28,10 +33,12 @@ def sentences(found: TunedRecipe) -> Iterator[str]:
     yield from (f"a recipe could not be tried: {reason}" for reason in found.failed)
 
 
-def flags(recipe: Recipe, own: Recipe) -> str:
-    """The flags that make the study's own recipe this one."""
-    changed = [name for name in VARIED if getattr(recipe, name) != getattr(own, name)]
-    return " ".join(f"--{name.replace('_', '-')} {_plain(getattr(recipe, name))}" for name in changed)
+def flags(found: TunedRecipe) -> str:
+    """The flags that make the study's own recipe and family those that were found."""
+    recipe, own = found.recipe, found.own
+    changed = {name: getattr(recipe, name) for name in VARIED if getattr(recipe, name) != getattr(own, name)}
+    shape = {"family": found.family} if found.family != found.own_family else {}
+    return " ".join(f"--{name.replace('_', '-')} {_plain(value)}" for name, value in (shape | changed).items())
 
 
 def _plain(value: object) -> str:

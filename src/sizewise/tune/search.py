@@ -19,10 +19,10 @@ from sizewise import plan, recipe
 from sizewise.config import Study
 from sizewise.errors import SizewiseError
 from sizewise.proposals import REASON, Search, opened
-from sizewise.records import Recipe, Run, Signature, Trial
+from sizewise.records import Recipe, Run, Trial
 from sizewise.store import Store
 from sizewise.tasks import Task
-from sizewise.tune.space import propose, values_of
+from sizewise.tune.space import Proposal, Space
 
 JOURNAL = "tune.journal"
 """File of the study's folder that Optuna writes."""
@@ -40,13 +40,13 @@ class Searched:
     """What a search came to.
 
     Attributes:
-        best: the recipe with the lowest validation loss of those that went to the end, at the reference width.
+        best: what had the lowest validation loss of all that went to the end.
         loss: of its one run.
         tried, stopped, failed: proposals in all, those that were stopped early, and why others could not be done.
         runs: keys of all runs; `early` of those that were stopped.
     """
 
-    best: Recipe
+    best: Proposal
     loss: float
     tried: int
     stopped: int
@@ -66,6 +66,7 @@ def search(
     at_once: int = 1,
     first: Sequence[Recipe] = (),
     seed: int = 0,
+    shaped: bool = True,
     on_batch: Callable[[int], None] = lambda told: None,
 ) -> Searched:
     """Try recipes at a width until so many were told, in this and earlier calls.
@@ -75,26 +76,27 @@ def search(
         train: trains trials, or finds them trained; what fails has no run.
         first: recipes to try before others, such as those of similar studies.
         seed: of the proposals.
+        shaped: whether depths are tried, too, of families that have any.
         on_batch: called with the number told before each batch.
 
     Raises:
         MissingExtraError: Optuna is not installed.
         SizewiseError: no proposal went to the end.
     """
-    own, signature = study.recipe, task.signature
+    space = Space.of(study, task.signature, width, shaped=shaped)
     with opened(
         store / JOURNAL, f"tune width {width}", (LOSS,), needed_for="tune", halve=REDUCTION, seed=seed
     ) as asked:
         asked.resume()
-        for known in (own, *first):
-            if values := values_of(known, own, signature):
+        for known in (study.recipe, *first):
+            if values := space.values_of(known):
                 asked.suggest(values)
         while (told := len(asked.told())) < trials:
             on_batch(told)
             batch = [asked.ask() for _ in range(min(at_once, trials - told))]
-            proposed = [(trial, propose(trial, own, signature)) for trial in batch]
-            _climb(asked, proposed, study, task, width, train)
-        return _summary(asked, own, signature)
+            proposed = [(trial, space.propose(trial)) for trial in batch]
+            _climb(asked, proposed, lambda tried, epochs: _trial(study, task, space, tried, epochs), train)
+        return _summary(asked, space)
 
 
 def by_key(runs: Sequence[Run]) -> dict[str, Run]:
@@ -108,12 +110,16 @@ def rungs(epochs: int) -> list[int]:
 
 
 def _climb(
-    asked: Search, proposed: list[tuple[Any, Recipe]], study: Study, task: Task, width: int, train: Train
+    asked: Search, proposed: list[tuple[Any, Proposal]], trial_of: Callable[[Proposal, int], Trial], train: Train
 ) -> None:
-    """Train a batch of proposals rung by rung, each until it is stopped, fails, or is at the top."""
-    lengths = rungs(study.recipe.epochs)
+    """Train a batch of proposals rung by rung, each until it is stopped, fails, or is at the top.
+
+    Args:
+        trial_of: the trial of a proposal that is trained for so many epochs.
+    """
+    lengths = rungs(proposed[0][1].recipe.epochs)
     for number, epochs in enumerate(lengths):
-        made = {t: _trial(study, task, width, replace(tried, epochs=epochs)) for t, tried in proposed}
+        made = {t: trial_of(tried, epochs) for t, tried in proposed}
         runs = by_key(train(list(made.values())))
         kept = []
         for trial, tried in proposed:
@@ -132,13 +138,15 @@ def _climb(
         proposed = kept
 
 
-def _trial(study: Study, task: Task, width: int, tried: Recipe) -> Trial:
+def _trial(study: Study, task: Task, space: Space, tried: Proposal, epochs: int) -> Trial:
     """The one run of a proposal at a rung: seed 0, which the verification leaves out."""
-    recipe.check(tried)
-    return plan.trial_at(study, task, width, 0, tried, FRACTION)
+    short = replace(tried.recipe, epochs=epochs)
+    recipe.check(short)
+    made = replace(study, family=tried.family)
+    return plan.trial_at(made, task, space.shapes[tried.family], 0, short, FRACTION)
 
 
-def _summary(asked: Search, own: Recipe, signature: Signature) -> Searched:
+def _summary(asked: Search, space: Space) -> Searched:
     told = asked.told()
     ended = [one for one in told if asked.finished(one)]
     if not ended:
@@ -149,7 +157,7 @@ def _summary(asked: Search, own: Recipe, signature: Signature) -> Searched:
     keys = {one.number: tuple(one.user_attrs.get(KEYS, ())) for one in told}
     early = [one.number for one in told if not asked.finished(one)]
     return Searched(
-        best=propose(best, own, signature),
+        best=space.propose(best),
         loss=best.value,
         tried=len(told),
         stopped=sum(asked.stopped(one) for one in told),

@@ -9,6 +9,7 @@ the second is what the search took from the first.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -18,11 +19,12 @@ from sizewise.config import Study
 from sizewise.errors import SizewiseError
 from sizewise.loop import unused
 from sizewise.paired import Array, compare_scores, example_scores
-from sizewise.records import Comparison, Recipe, Run, Trial, Verification
+from sizewise.records import Comparison, Run, Trial, Verification
 from sizewise.runtimes import eager
 from sizewise.store import Store
 from sizewise.tasks import Split, Task
 from sizewise.tune.search import FRACTION, Train, by_key
+from sizewise.tune.space import Proposal, equal_width
 
 SEEDS = 5
 
@@ -37,19 +39,20 @@ class Verified(NamedTuple):
 TUNED, OWN = "tuned", "the study's own"
 
 
-def verify(study: Study, task: Task, store: Store, tuned: Recipe, widths: Sequence[int], train: Train) -> Verified:
-    """Compare the tuned recipe with the study's own at each width.
+def verify(study: Study, task: Task, store: Store, tuned: Proposal, widths: Sequence[int], train: Train) -> Verified:
+    """Compare what was found with the study's own at each width, at as many parameters.
 
     Args:
-        tuned: at the reference width; moved to each by the rule, as the study's own is.
+        tuned: its recipe is moved to each width by the rule, as the study's own is.
+        widths: of the study's own family.
 
     Raises:
         SizewiseError: of a width fewer than two seeds could be trained with both.
     """
     trials = {
-        (width, side): _trials(study, task, width, recipe)
+        (width, side): _trials(study, task, width, tried)
         for width in widths
-        for side, recipe in ((TUNED, tuned), (OWN, study.recipe))
+        for side, tried in ((TUNED, tuned), (OWN, Proposal(study.recipe, study.family)))
     }
     runs = by_key(train([trial for group in trials.values() for trial in group]))
     rest = unused(task, FRACTION)
@@ -60,9 +63,11 @@ def verify(study: Study, task: Task, store: Store, tuned: Recipe, widths: Sequen
     return Verified(tuple(found), sum(run.seconds for run in runs.values()))
 
 
-def _trials(study: Study, task: Task, width: int, recipe: Recipe) -> list[Trial]:
+def _trials(study: Study, task: Task, width: int, tried: Proposal) -> list[Trial]:
     """Seeds after that of the search."""
-    return [plan.trial_at(study, task, width, seed, recipe, FRACTION) for seed in range(1, SEEDS + 1)]
+    made = replace(study, family=tried.family)
+    width = equal_width(study.family, width, tried.family, task.signature)
+    return [plan.trial_at(made, task, width, seed, tried.recipe, FRACTION) for seed in range(1, SEEDS + 1)]
 
 
 def _verification(
