@@ -63,12 +63,14 @@ def measure(
     store: Store,
     target: Target,
     on_done: Callable[[float], None] = lambda share: None,
+    blocks: int = BLOCKS,
 ) -> tuple[Measurement, ...]:
     """Measure candidates on one target.
 
     Args:
         parent: the candidate that the others are compared with; it is one of them.
         on_done: called with the share of the work that is done.
+        blocks: in which each is timed; fewer where a pass over all takes long.
 
     Returns:
         one measurement for each candidate, in order, with the frontier marked.
@@ -85,9 +87,8 @@ def measure(
         ]
         for name in folders
     }
-    clocks = _time_all(
-        folders, folders[parent.name], task.validation, task.signature, target, lambda share: on_done(0.7 * share)
-    )
+    timed_part = lambda share: on_done(0.7 * share)  # noqa: E731
+    clocks = _time_all(folders, folders[parent.name], task.validation, task.signature, target, timed_part, blocks)
     with ThreadPoolExecutor(2) as pool:
         fresh = pool.map(lambda f: footprint(f, threads=target.threads, batch=target.batch), folders.values())
         memory = {name: found.peak_memory_bytes for name, found in zip(folders, fresh, strict=True)}
@@ -120,17 +121,18 @@ def _time_all(
     signature: Signature,
     target: Target,
     on_block: Callable[[float], None],
+    blocks: int,
 ) -> dict[str, Clock]:
     """Each block goes over all candidates, so that slow drifts of the machine touch every one alike."""
     one, many = inputs(split, target.batch, signature), inputs(split, THROUGHPUT_BATCH, signature)
     clocks: dict[str, Clock] = {name: [] for name in folders}
-    blocks, number, began = BLOCKS, 0, time.perf_counter()
+    number, began = 0, time.perf_counter()
     while number < blocks:
         for name, folder in folders.items():
             clocks[name].append(_block(folder, parent, one, many, target.threads, first=number % 2 == 0))
         number += 1
         if time.perf_counter() - began > number * PASS_SECONDS:
-            blocks = FEWEST_BLOCKS
+            blocks = min(blocks, FEWEST_BLOCKS)
         on_block(min(1.0, number / blocks))
     return clocks
 

@@ -75,9 +75,9 @@ from sizewise.tune import rates
 
 T = TypeVar("T")
 
-SEEDING, MEASURING = 0.25, 0.35
-"""Shares of the time of a search that may go to training survivors over more seeds, and to converting and measuring
-them with all other models; the rest is spent on trying chains."""
+TRAINING, SEEDING, MEASURING = 0.3, 0.25, 0.35
+"""Shares of the time of a search that may go to what is pruned and distilled in any case, to training survivors over
+more seeds, and to converting and measuring them with all other models; the rest is spent on trying chains."""
 
 PLACES = ("on", "share")
 """Keys of a sweep that say where it is trained."""
@@ -394,10 +394,14 @@ class Workspace:
         began, choice, sizes = time.monotonic(), self.store.load("choice.json", Choice), self.sizes()
         trials, left_out = compression.plan_trials(self.study, sizes, choice, self.task)
         seconds = {width: max(run.seconds for run in runs) for width, runs in sizes.items()}
-        runs = self.run_trials(trials, lambda trial: seconds[trial.width])
+        cost = lambda trial: seconds[trial.width]  # noqa: E731
+        if limit := self.study.compress.time_seconds:
+            trials, no_time = compression.within(trials, cost, TRAINING * limit * self._workers())
+            left_out += no_time
+        runs = self.run_trials(trials, cost)
         chained, not_done = self._chain(choice, sizes, self.study.compress.chains)
         if self.study.compress.time_seconds:
-            others = len(compression.models(self.study, sizes, choice, (*runs, *chained), self.store))
+            others = compression.models(self.study, sizes, choice, (*runs, *chained), self.store)
             searched, failed = self._search_chains(choice, sizes, began, others)
             chained, not_done = [*chained, *searched], not_done + failed
         runs = tuple({run.trial.key: run for run in (*runs, *chained)}.values())
@@ -424,23 +428,23 @@ class Workspace:
         return read_json(known[0], tuple[Blame, ...]) if known else ()
 
     def _search_chains(
-        self, choice: Choice, sizes: dict[int, list[Run]], began: float, others: int
+        self, choice: Choice, sizes: dict[int, list[Run]], began: float, others: Sequence[Run]
     ) -> tuple[list[Run], tuple[str, ...]]:
         """Chains that a search finds, over the seeds that compression has as far as there is time.
 
         Args:
             began: when compression began, on the monotonic clock; its time limit counts from there.
-            others: models that are to be converted and measured besides.
+            others: models that are to be converted and measured besides, the chosen one first.
         """
         limit, teaching = self.study.compress.time_seconds, sizes[choice.reference]
-        each = self._seconds_a_model(choice)
-        most = max(1, int(MEASURING * limit / each) - others)
+        each = self._seconds_a_model(others)
+        most = max(1, int(MEASURING * limit / each) - len(others))
         workers = self._workers()
 
         def until(found: Sequence[chain_search.Found]) -> float:
             kept = chain_search.spread(chain_search.survivors(found), most)
             seeding = sum(self._seeding(one.run) for one in kept) / workers
-            return began + limit - (others + len(kept)) * each - min(seeding, SEEDING * limit)
+            return began + limit - (len(others) + len(kept)) * each - min(seeding, SEEDING * limit)
 
         self.listener.stage("search for chains of methods")
         found = chain_search.search(
@@ -457,7 +461,7 @@ class Workspace:
         kept = chain_search.spread(found.survivors, most)
         self.listener.stage(f"{found.tried} chains tried; {len(kept)} that none equals, over more seeds")
         runs = [self.scored(one.run) for one in kept]
-        end = began + limit - (others + len(kept)) * each
+        end = began + limit - (len(others) + len(kept)) * each
         for one in kept:
             if time.monotonic() + self._seeding(one.run) / workers > end:
                 break
@@ -469,14 +473,17 @@ class Workspace:
         made = chains.trained_seconds(run, self.store)
         return made * (self.study.compress.seeds - 1)
 
-    def _seconds_a_model(self, choice: Choice) -> float:
-        """What converting a model takes and measuring it in all runtimes and precisions: the chosen one is converted
-        now, which it would be later, and two of its candidates are measured."""
+    def _seconds_a_model(self, models: Sequence[Run]) -> float:
+        """What converting a model takes and measuring it in all runtimes and precisions: the first two are converted
+        now, which they would be later, and two candidates of the second are measured. The first waits for packages to
+        be imported, and for its layers to be blamed."""
         self.listener.stage("see how long a model takes to convert and to measure")
-        began, run = time.monotonic(), self.store.run(choice.run)
-        candidates, _ = compression.build(self.study, (run,), self.task, self.store)
+        compression.build(self.study, models[:1], self.task, self.store)
+        began, plain = time.monotonic(), replace(self.study, compress=replace(self.study.compress, time_seconds=0.0))
+        candidates, _ = compression.build(plain, models[1:2] or models[:1], self.task, self.store)
         converted, some = time.monotonic(), (candidates[0], candidates[-1])
-        measure.measure(some, candidates[0], self.task, self.store, self.study.target)
+        few = measure.FEWEST_BLOCKS  # so many are left where there are many candidates
+        measure.measure(some, candidates[0], self.task, self.store, self.study.target, blocks=few)
         measured = (time.monotonic() - converted) / len(some)
         return converted - began + measured * len(candidates)
 

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from sizewise.compress.candidates import build, models
 from sizewise.compress.start import prepare
-from sizewise.compress.trials import plan_trials
+from sizewise.compress.trials import plan_trials, within
 
-__all__ = ["build", "models", "plan_trials", "prepare"]
+__all__ = ["build", "models", "plan_trials", "prepare", "within"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from sizewise import families
@@ -44,6 +44,24 @@ def plan_trials(study: Study, sizes: Sizes, choice: Choice, task: Task) -> tuple
     if "distil" in methods and not task.problem.distils:
         skipped.append(f"distillation: {task.signature.problem} has no single vector of logits a sample")
     return tuple(trials), tuple(skipped)
+
+
+def within(
+    trials: Sequence[Trial], cost: Callable[[Trial], float], seconds: float
+) -> tuple[tuple[Trial, ...], tuple[str, ...]]:
+    """Those of the trials that can be trained in a time, at least one: all methods and widths before a further seed.
+
+    Returns:
+        the trials and, if some are left out, a sentence that says so.
+    """
+    kept: list[Trial] = []
+    for trial in sorted(trials, key=lambda trial: trial.seed):
+        if kept and sum(map(cost, kept)) + cost(trial) > seconds:
+            break
+        kept.append(trial)
+    left = len(trials) - len(kept)
+    why = f"{left} of {len(trials)} pruned and distilled models: no time for so many seeds or widths, give a longer one"
+    return tuple(kept), (why,) if left else ()
 
 
 def _cannot_prune(family: Family, start: int, width: int) -> str:
