@@ -201,6 +201,19 @@ def test_each_method_is_trained_over_the_same_seeds_at_the_widths_below(models: 
         assert (parent.seed, parent.width) == (t.seed, 8 if t.origin.method == Narrow() else 16)
 
 
+def test_in_a_limited_time_every_method_has_one_seed_before_any_has_two(models: Models, tmp_path: Path) -> None:
+    y, store = labels(60), Store(tmp_path)
+    sizes = {w: [publish(store, y, width=w, seed=s, wrong=20 - w) for s in range(3)] for w in (2, 4, 8)}
+    study = replace(models.study, compress=replace(models.study.compress, steps=2, seeds=3))
+    trials, _ = compress.plan_trials(study, sizes, choice_of(8, sizes[8][0], 8), models.task)
+    assert compress.within(trials, lambda trial: 1.0, 100.0) == (tuple(sorted(trials, key=lambda t: t.seed)), ())
+    kept, left_out = compress.within(trials, lambda trial: 1.0, 5.5)
+    assert [t.seed for t in kept] == [0] * 4 + [1]
+    assert len({(t.width, t.origin) for t in kept[:4]}) == 4
+    assert left_out[0].startswith(f"{len(trials) - 5} of {len(trials)} pruned and distilled models: no time")
+    assert len(compress.within(trials, lambda trial: 1.0, 0.0)[0]) == 1
+
+
 def test_the_smallest_size_can_be_pruned_to_from_the_largest(models: Models, tmp_path: Path) -> None:
     """When nothing lies below the chosen width, it is itself the target: prune to it, or train it small?"""
     y, store = labels(60), Store(tmp_path)
