@@ -475,17 +475,24 @@ class Workspace:
 
     def _seconds_a_model(self, models: Sequence[Run]) -> float:
         """What converting a model takes and measuring it in all runtimes and precisions: the first two are converted
-        now, which they would be later, and two candidates of the second are measured. The first waits for packages to
-        be imported, and for its layers to be blamed."""
+        now, which they would be later, and of the second the model in PyTorch, often the slowest, and another candidate
+        are measured. The first waits for packages to be imported, and for its layers to be blamed."""
         self.listener.stage("see how long a model takes to convert and to measure")
         compression.build(self.study, models[:1], self.task, self.store)
-        began, plain = time.monotonic(), replace(self.study, compress=replace(self.study.compress, time_seconds=0.0))
+        plain = replace(self.study, compress=replace(self.study.compress, time_seconds=0.0))
+        began = time.monotonic()
         candidates, _ = compression.build(plain, models[1:2] or models[:1], self.task, self.store)
-        converted, some = time.monotonic(), (candidates[0], candidates[-1])
-        few = measure.FEWEST_BLOCKS  # so many are left where there are many candidates
-        measure.measure(some, candidates[0], self.task, self.store, self.study.target, blocks=few)
-        measured = (time.monotonic() - converted) / len(some)
-        return converted - began + measured * len(candidates)
+        converted = time.monotonic()
+        self._measure_briefly(candidates[:1])
+        one = time.monotonic()
+        self._measure_briefly((candidates[0], candidates[-1]))
+        other = time.monotonic() - one - (one - converted)
+        return one - began + max(0.0, other) * (len(candidates) - 1)
+
+    def _measure_briefly(self, candidates: Sequence[Candidate]) -> None:
+        """In as few blocks as are left where there are many candidates."""
+        few = measure.FEWEST_BLOCKS
+        measure.measure(candidates, candidates[0], self.task, self.store, self.study.target, blocks=few)
 
     def _chain(
         self, choice: Choice, sizes: dict[int, list[Run]], texts: Sequence[str]
