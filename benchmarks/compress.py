@@ -13,8 +13,8 @@ folder beside ours and are measured with them, each in alternation with the pare
 of (validation score lost, latency, bytes) below the corner of 5 points lost at the parent's latency and bytes, as a
 share of that box: 0 is no gain at all, 1 is everything for nothing.
 
-The second table asks whether to train small or to compress: at the bytes of each smaller width in int8, the trained
-models of that width against the best compressed ones, by validation, that are as small; over seeds, in pairs.
+The second table asks whether to train small or to compress: at the bytes of each width in int8, the trained models of
+that width against the best compressed ones, by validation, that are as small; over seeds, in pairs.
 """
 
 from __future__ import annotations
@@ -320,7 +320,7 @@ def table(measurements: dict[str, list[Measurement]], parent: Measurement) -> st
 
 
 def small_or_compressed(space: Workspace, measurements: Sequence[Measurement]) -> str:
-    """At the bytes of each smaller width in int8: trained so, or the best compressed model that is no larger."""
+    """At the bytes of each width in int8: trained so, or the best compressed model that is no larger."""
     made = space.store.load("compression.json", Compression)
     size = {m.candidate.run: m.size_bytes for m in measurements if _plain_int8(m.candidate)}
     groups = chains.groups([run for run in space.store.runs() if run.trial.origin], space.store).values()
@@ -329,7 +329,7 @@ def small_or_compressed(space: Workspace, measurements: Sequence[Measurement]) -
         "| bytes in int8 | trained at width | compressed | seeds | compressed better by | verdict |",
         "|---|---|---|---|---|---|",
     ]
-    for runs in list(space.sizes().values())[:-1]:
+    for runs in space.sizes().values():
         limit = next((size[run.trial.key] for run in runs if run.trial.key in size), None)
         fitting = [g for g in kept if limit and min(size[r.trial.key] for r in g if r.trial.key in size) <= limit]
         if not limit or not fitting:
