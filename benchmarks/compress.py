@@ -349,6 +349,11 @@ def small_or_compressed(space: Workspace, measurements: Sequence[Measurement]) -
     return "\n".join(lines) + f"\n\n{len(kept)} chains over several seeds; {len(made.candidates)} candidates."
 
 
+def _of_parent(candidate: Candidate, parent: Candidate) -> bool:
+    """Whether a candidate is the parent in another form, or was compressed; else it was trained small."""
+    return candidate.run == parent.run or any(not isinstance(method, Quantize) for method in candidate.chain)
+
+
 def _plain_int8(candidate: Candidate) -> bool:
     return candidate.runtime == "onnxruntime" and candidate.chain[-1:] == (Quantize(),)
 
@@ -396,9 +401,11 @@ def show(folder: Path) -> None:
     """The tables of what was measured."""
     space = Workspace.open(folder)
     groups = space.store.load(RECORD, dict[str, list[Measurement]])
-    parent = space.store.load("compression.json", Compression).parent
+    name = space.store.load("compression.json", Compression).parent
+    parent = next(m for m in groups[OURS] if m.candidate.name == name)
+    compressed_only = [m for m in groups[OURS] if _of_parent(m.candidate, parent.candidate)]
     print(f"\n## {folder.name}\n")
-    print(table(groups, next(m for m in groups[OURS] if m.candidate.name == parent)))
+    print(table({OURS: groups[OURS], f"{OURS}, nothing trained small": compressed_only} | groups, parent))
     print(f"\n{small_or_compressed(space, groups[OURS])}", flush=True)
 
 
