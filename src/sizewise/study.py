@@ -7,7 +7,6 @@ import json
 import math
 import os
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -36,13 +35,12 @@ from sizewise import compress as compression
 from sizewise import scenarios as loads
 from sizewise import search as searching
 from sizewise.compress import chains
-from sizewise.compress import search as chain_search
 from sizewise.compress.candidates import BLAME
 from sizewise.config import Study
 from sizewise.errors import DataError, IntegrityError, SizewiseError, UsageError
 from sizewise.export import export as export_model
 from sizewise.loop import environment
-from sizewise.methods import Distil, Narrow, parse, said, written
+from sizewise.methods import Distil, Narrow, said
 from sizewise.paired import compare_runs
 from sizewise.records import (
     Blame,
@@ -70,14 +68,11 @@ from sizewise.shared import Shared
 from sizewise.starts import Starts
 from sizewise.store import Store, read_json
 from sizewise.tasks import Task
+from sizewise.timed import Timed
 from sizewise.train import Event, Source
 from sizewise.tune import rates
 
 T = TypeVar("T")
-
-TRAINING, SEEDING, MEASURING = 0.3, 0.25, 0.35
-"""Shares of the time of a search that may go to what is pruned and distilled in any case, to training survivors over
-more seeds, and to converting and measuring them with all other models; the rest is spent on trying chains."""
 
 PLACES = ("on", "share")
 """Keys of a sweep that say where it is trained."""
@@ -391,18 +386,27 @@ class Workspace:
 
     def compress(self) -> Compression:
         """Prune, distil and quantize; every result becomes a candidate beside the models trained small."""
-        began, choice, sizes = time.monotonic(), self.store.load("choice.json", Choice), self.sizes()
+        choice, sizes = self.store.load("choice.json", Choice), self.sizes()
+        timed = self._timed(choice, sizes) if self.study.compress.time_seconds else None
         trials, left_out = compression.plan_trials(self.study, sizes, choice, self.task)
         seconds = {width: max(run.seconds for run in runs) for width, runs in sizes.items()}
         cost = lambda trial: seconds[trial.width]  # noqa: E731
-        if limit := self.study.compress.time_seconds:
-            trials, no_time = compression.within(trials, cost, TRAINING * limit * self._workers())
+        if timed is not None:
+            trials, no_time = timed.fitting(trials, cost)
             left_out += no_time
         runs = self.run_trials(trials, cost)
-        chained, not_done = self._chain(choice, sizes, self.study.compress.chains)
-        if self.study.compress.time_seconds:
+        chained, not_done = chains.done(
+            self.study.compress.chains,
+            self.study,
+            choice,
+            sizes,
+            self.task,
+            self.store,
+            lambda trials: self.run_trials(trials, cost),
+        )
+        if timed is not None:
             others = compression.models(self.study, sizes, choice, (*runs, *chained), self.store)
-            searched, failed = self._search_chains(choice, sizes, began, others)
+            searched, failed = timed.searched(others)
             chained, not_done = [*chained, *searched], not_done + failed
         runs = tuple({run.trial.key: run for run in (*runs, *chained)}.values())
         left_out += not_done
@@ -427,93 +431,18 @@ class Workspace:
         known = [folder / BLAME for folder in folders if (folder / BLAME).is_file()]
         return read_json(known[0], tuple[Blame, ...]) if known else ()
 
-    def _search_chains(
-        self, choice: Choice, sizes: dict[int, list[Run]], began: float, others: Sequence[Run]
-    ) -> tuple[list[Run], tuple[str, ...]]:
-        """Chains that a search finds, over the seeds that compression has as far as there is time.
-
-        Args:
-            began: when compression began, on the monotonic clock; its time limit counts from there.
-            others: models that are to be converted and measured besides, the chosen one first.
-        """
-        limit, teaching = self.study.compress.time_seconds, sizes[choice.reference]
-        each = self._seconds_a_model(others)
-        most = max(1, int(MEASURING * limit / each) - len(others))
-        workers = self._workers()
-
-        def until(found: Sequence[chain_search.Found]) -> float:
-            kept = chain_search.spread(chain_search.survivors(found), most)
-            seeding = sum(self._seeding(one.run) for one in kept) / workers
-            return began + limit - (len(others) + len(kept)) * each - min(seeding, SEEDING * limit)
-
-        self.listener.stage("search for chains of methods")
-        found = chain_search.search(
+    def _timed(self, choice: Choice, sizes: dict[int, list[Run]]) -> Timed:
+        return Timed(
             self.study,
-            self.store.run(choice.run),
-            [run.trial.key for run in teaching],
             self.task,
             self.store,
-            lambda trials: self.run_trials(trials, lambda trial: 1.0),
-            until=until,
-            at_once=workers,
-            on_share=self.listener.share,
+            choice,
+            sizes,
+            train=lambda trials: self.run_trials(trials, lambda trial: 1.0),
+            workers=self._workers(),
+            stage=self.listener.stage,
+            share=self.listener.share,
         )
-        kept = chain_search.spread(found.survivors, most)
-        self.listener.stage(f"{found.tried} chains tried; {len(kept)} that none equals, over more seeds")
-        runs = [self.scored(one.run) for one in kept]
-        end = began + limit - (len(others) + len(kept)) * each
-        for one in kept:
-            if time.monotonic() + self._seeding(one.run) / workers > end:
-                break
-            runs += self._chain(choice, sizes, ["+".join(map(written, one.chain))])[0]
-        return runs, found.failed
-
-    def _seeding(self, run: Run) -> float:
-        """Seconds of one thread that the other seeds of a chain take."""
-        made = chains.trained_seconds(run, self.store)
-        return made * (self.study.compress.seeds - 1)
-
-    def _seconds_a_model(self, models: Sequence[Run]) -> float:
-        """What converting a model takes and measuring it in all runtimes and precisions: the first two are converted
-        now, which they would be later, and of the second the model in PyTorch, often the slowest, and another candidate
-        are measured. The first waits for packages to be imported, and for its layers to be blamed."""
-        self.listener.stage("see how long a model takes to convert and to measure")
-        compression.build(self.study, models[:1], self.task, self.store)
-        plain = replace(self.study, compress=replace(self.study.compress, time_seconds=0.0))
-        began = time.monotonic()
-        candidates, _ = compression.build(plain, models[1:2] or models[:1], self.task, self.store)
-        converted = time.monotonic()
-        self._measure_briefly(candidates[:1])
-        one = time.monotonic()
-        self._measure_briefly((candidates[0], candidates[-1]))
-        other = time.monotonic() - one - (one - converted)
-        return one - began + max(0.0, other) * (len(candidates) - 1)
-
-    def _measure_briefly(self, candidates: Sequence[Candidate]) -> None:
-        """In as few blocks as are left where there are many candidates."""
-        few = measure.FEWEST_BLOCKS
-        measure.measure(candidates, candidates[0], self.task, self.store, self.study.target, blocks=few)
-
-    def _chain(
-        self, choice: Choice, sizes: dict[int, list[Run]], texts: Sequence[str]
-    ) -> tuple[list[Run], tuple[str, ...]]:
-        """The study's chains, step by step, over the seeds that compression has; what is left at a step that cannot be
-        done is left out, with the reason."""
-        first = sorted(sizes[choice.width], key=lambda run: run.trial.seed)[: self.study.compress.seeds]
-        teachers = [run.trial.key for run in sizes[choice.reference]]
-        made, left_out = [], []
-        for text in texts:
-            runs: Sequence[Run] = first
-            for method in chains.steps(parse(text)):
-                cannot = chains.cannot(method, runs[0], self.task, self.store)
-                if cannot:
-                    left_out.append(f"{text}: {cannot}")
-                    break
-                trials = [chains.step(self.study, run, method, teachers) for run in runs]
-                runs = self.run_trials(trials, lambda trial: max(run.seconds for run in first))
-            else:
-                made += [run for run in runs if run.trial.origin is not None]
-        return made, tuple(left_out)
 
     def _said(self, made: str, width: int, run: Run) -> str:
         """A group of compressed runs, in words; pruned and distilled ones of the family are known by their width."""

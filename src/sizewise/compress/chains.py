@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -15,7 +15,7 @@ from sizewise.compress.qat import Rounding
 from sizewise.compress.shorten import shorten
 from sizewise.compress.sparsify import Zeros
 from sizewise.compress.start import trained
-from sizewise.compress.trials import FINE_TUNING_RATE, shortened
+from sizewise.compress.trials import FINE_TUNING_RATE, Sizes, shortened
 from sizewise.config import Study
 from sizewise.errors import SizewiseError
 from sizewise.loop import features
@@ -31,8 +31,9 @@ from sizewise.methods import (
     Sparsify,
     Training,
     label,
+    parse,
 )
-from sizewise.records import Origin, Run, Trial
+from sizewise.records import Choice, Origin, Run, Trial
 from sizewise.store import Store
 from sizewise.tasks import Task
 
@@ -87,6 +88,39 @@ def step(study: Study, parent: Run, method: Training, teachers: Sequence[str]) -
     if isinstance(method, Distil):
         method = replace(method, start="parent", teachers=tuple(teachers))
     return replace(parent.trial, recipe=recipe, origin=Origin(method, parent.trial.key), start=None)
+
+
+def teachers(choice: Choice, sizes: Sizes) -> list[str]:
+    """Keys of the runs that teach: the seeds of the best size, trained already."""
+    return [run.trial.key for run in sizes[choice.reference]]
+
+
+def done(
+    texts: Sequence[str],
+    study: Study,
+    choice: Choice,
+    sizes: Sizes,
+    task: Task,
+    store: Store,
+    train: Callable[[Sequence[Trial]], Sequence[Run]],
+) -> tuple[list[Run], tuple[str, ...]]:
+    """Chains done step by step to the chosen size, over the seeds that compression has.
+
+    Returns:
+        the runs, and for each chain that ends at a step that cannot be done, one sentence why.
+    """
+    first = sorted(sizes[choice.width], key=lambda run: run.trial.seed)[: study.compress.seeds]
+    made, left_out = [], []
+    for text in texts:
+        runs: Sequence[Run] = first
+        for method in steps(parse(text)):
+            if why := cannot(method, runs[0], task, store):
+                left_out.append(f"{text}: {why}")
+                break
+            runs = train([step(study, run, method, teachers(choice, sizes)) for run in runs])
+        else:
+            made += [run for run in runs if run.trial.origin is not None]
+    return made, tuple(left_out)
 
 
 def cannot(method: Training, parent: Run, task: Task, store: Store) -> str:
