@@ -237,4 +237,4 @@ def test_the_command_says_what_was_found_and_how_to_train_with_it(
     assert found.early_seconds < found.seconds
     assert [one.width for one in found.verified] == [4, 8]
     if found.recipe != found.own:
-        assert f"sizewise run digits {tune.flags(found.recipe, found.own)}" in said
+        assert f"sizewise run digits {tune.flags(found)}" in said
