@@ -132,10 +132,10 @@ class Transformer(nn.Module):
     A language model sees what came before, all others the whole sequence.
     """
 
-    def __init__(self, width: int, task: Signature, layers: int) -> None:
+    def __init__(self, width: int, task: Signature, layers: int | None = None) -> None:
         super().__init__()
         self.task, self.causal = task, task.problem == "language modelling"
-        self.entry, self.stack = Entry(width, task), Stack(width, task.input_shape[0], layers)
+        self.entry, self.stack = Entry(width, task), Stack(width, task.input_shape[0], layers or depth(width))
         table = self.entry.layer.weight if self.causal else None
         assert table is None or isinstance(table, nn.Parameter)
         self.exit = Exit(width, task, tied=table)
@@ -153,12 +153,12 @@ class Vit(nn.Module):
     """Images (batch, channels, height, width) to answers, as sequences of patches (Dosovitskiy et al. 2021,
     arXiv:2010.11929); the answer is read from the patches' mean (Beyer et al. 2022, arXiv:2205.01580)."""
 
-    def __init__(self, width: int, task: Signature, layers: int) -> None:
+    def __init__(self, width: int, task: Signature, layers: int | None = None) -> None:
         super().__init__()
         channels, high, wide = task.input_shape
         side = max(1, min(high, wide) // PATCHES)
         self.patches = nn.Conv2d(channels, width, kernel_size=side, stride=side)
-        self.stack = Stack(width, (high // side) * (wide // side), layers)
+        self.stack = Stack(width, (high // side) * (wide // side), layers or depth(width))
         self.head = nn.Linear(width, task.outputs)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
@@ -191,7 +191,7 @@ def transformer(width: int, task: Signature, layers: int | None = None) -> nn.Mo
     """
     if not readable(task):
         raise refuse("transformer", task, "texts or series to classify, tag, transcribe or continue")
-    return Transformer(width, task, layers or depth(width))
+    return Transformer(width, task, layers)
 
 
 def vit(width: int, task: Signature, layers: int | None = None) -> nn.Module:
@@ -205,4 +205,4 @@ def vit(width: int, task: Signature, layers: int | None = None) -> nn.Module:
     """
     if task.layout != "image" or task.problem not in ("classification", "regression"):
         raise refuse("vit", task, "classification or regression of images")
-    return Vit(width, task, layers or depth(width))
+    return Vit(width, task, layers)
