@@ -250,15 +250,15 @@ def test_a_run_that_diverges_breaks_no_later_stage(diverged: Run, tmp_path: Path
 
 
 def test_a_step_is_timed_for_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Planning times one chunk of a whole-batch step and multiplies."""
+    """Planning times one chunk of a whole-batch step and multiplies; without that it would say a quarter."""
     from sizewise import families
 
     data = Data.of(toy_task(2000))
     module = families.load("cnn", TASK.signature).build(16, seed=0)
     recipe = replace(RECIPE, optimizer="gd")
-    whole = loop.time_steps(module, recipe, data)
+    whole = min(loop.time_steps(module, recipe, data) for _ in range(5))
     monkeypatch.setattr("sizewise.loop.step.FULL_BATCH_CHUNK", 500)
-    assert 1 / 3 < loop.time_steps(module, recipe, data) / whole < 3
+    assert min(loop.time_steps(module, recipe, data) for _ in range(5)) / whole > 1 / 2
 
 
 def test_the_default_recipe_learns_the_real_digits(tmp_path: Path) -> None:
