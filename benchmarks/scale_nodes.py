@@ -146,7 +146,7 @@ class Together:
         self.cluster.remove_node(self.known[name], allow_graceful=not killed)
 
     def cable(self, name: str, *, plugged: bool) -> None:
-        raise NotImplementedError("nodes of one network have no cables")
+        raise ValueError(f"{name} has no cable of its own: these nodes share one network")
 
     def close(self) -> None:
         import ray
