@@ -4,6 +4,7 @@
     python benchmarks/tune.py adaptive    replay adaptive sweeps on seeds drawn from these grids, print the table
     python benchmarks/tune.py search      search for recipes five times a task in three ways, print regret by budget
     python benchmarks/tune.py warm        the same of `sizewise tune` that starts with what other tasks' searches found
+    python benchmarks/tune.py short       how well short runs rank recipes: rank correlation with whole runs
 
 The grids are a tabulated benchmark: each run is trained once, and a replay draws its seeds from them without repeats,
 so that hundreds of studies cost as much as one. Replays of one task share runs and are therefore not independent: their
@@ -28,7 +29,7 @@ import numpy as np
 import optuna
 import torch
 
-from sizewise import paired, plan, stats, tune
+from sizewise import library, paired, plan, stats, tune
 from sizewise.adaptive import next_step, spending
 from sizewise.choose import choose
 from sizewise.config import Study, Sweep
@@ -37,7 +38,8 @@ from sizewise.recipe import at_width
 from sizewise.records import Choice, Estimate, Reading, Recipe, Run, Trial
 from sizewise.store import Store, read_json, write_json
 from sizewise.study import Workspace
-from sizewise.tune.search import FRACTION
+from sizewise.tune.rates import log_loss
+from sizewise.tune.search import FRACTION, LEADERS
 from sizewise.tune.verify import scores
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -73,6 +75,20 @@ TASKS = {
         metric="AUROC",
         recipe=Recipe(lr=2e-3, batch_size=32, epochs=6),
         sweep=sweep(1, 2, 3, 5, 8, 13),
+    ),
+    "news": Study(
+        "text",
+        data=str(DATA / "ag-news" / "ag_news_7600.csv"),
+        reading=Reading(text="2+3", target="1", steps=128),
+        recipe=Recipe(lr=3e-3, batch_size=32, epochs=5),
+        sweep=sweep(1, 2, 4, 8, 16),
+    ),
+    "keywords": Study(
+        "sounds",
+        data=str(DATA / "fsdd" / "recordings.zip"),
+        family="cnn1d",
+        recipe=Recipe(lr=2e-3, batch_size=32, epochs=5),
+        sweep=sweep(3, 4, 6, 9, 13),
     ),
 }
 
@@ -173,10 +189,13 @@ def adaptive(names: Sequence[str], root: Path, workers: int, replays: int) -> No
             print(rows(f"{name}, margin {margin:g}", found, most), flush=True)
 
 
-SEARCHED = {"digits": 8, "reviews": 4, "pneumonia": 3}
+SEARCHED = {"digits": 8, "reviews": 4, "pneumonia": 3, "news": 4, "keywords": 4}
 """Widths at which recipes are searched for."""
 
 REPEATS = 5
+APART = 100
+"""Seeds of one repeat and the next."""
+
 BUDGET = 12.0
 """Of a search, in runs of full length: a run of a third of the epochs is a third of one."""
 
@@ -220,7 +239,7 @@ class SpentError(Exception):
     """The budget of a search is used up."""
 
 
-def halving(space: Workspace, width: int, ledger: Ledger, seed: int, first: Sequence[Recipe] = ()) -> None:
+def searching(space: Workspace, width: int, ledger: Ledger, seed: int, first: Sequence[Recipe] = ()) -> None:
     """`sizewise tune`, with recipes of other tasks if there are any."""
 
     def train(trials: Sequence[Trial]) -> list[Run]:
@@ -236,12 +255,12 @@ def whole_runs(space: Workspace, width: int, ledger: Ledger, sampler: Any) -> No
     """Optuna with a sampler, every proposal trained to the end, the study's own recipe first."""
     around = tune.Space.of(space.study, space.task.signature, width)
     made = optuna.create_study(sampler=sampler)
-    made.enqueue_trial(around.values_of(space.study.recipe))
+    made.enqueue_trial(around.values_of(space.study.recipe) or {})
     while ledger.spent < BUDGET:
         asked = made.ask()
         recipe = around.propose(asked).recipe
         run = ledger.train(plan.trial_at(space.study, space.task, width, 0, recipe, FRACTION))
-        made.tell(asked, run.validation.loss if math.isfinite(run.validation.loss) else 1e9)
+        made.tell(asked, log_loss(run))
 
 
 Way = Callable[[Ledger, int], None]
@@ -254,7 +273,7 @@ def searches(name: str, space: Workspace, ways: Mapping[str, Way]) -> dict[str, 
         for way, search in ways.items():
             with tempfile.TemporaryDirectory() as folder:
                 ledger = Ledger(space, Path(folder))
-                search(ledger, 100 * repeat)
+                search(ledger, APART * repeat)
                 ledger.fresh = fresh_score(ledger, space)
             found[way].append(ledger)
             print(f"{name}, {way}, repeat {repeat}: {len(ledger.curve)} full runs", file=sys.stderr, flush=True)
@@ -263,33 +282,81 @@ def searches(name: str, space: Workspace, ways: Mapping[str, Way]) -> dict[str, 
 
 @dataclass(frozen=True)
 class Known:
-    """What a task's searches came to: the least loss, and the recipe of `sizewise tune` at the reference width."""
+    """What a task's cold searches came to.
+
+    Attributes:
+        features: of the task, as the library compares them.
+        least: the lowest loss of any search.
+        leaders: the best recipes of each repeat of `sizewise tune`, best first, at the reference width.
+        losses, fresh: of each repeat: of the best run, and its score on the samples that no search learned from.
+    """
 
     family: str
+    features: dict[str, float]
     least: float
-    recipe: Recipe
+    leaders: tuple[tuple[Recipe, ...], ...]
+    losses: tuple[float, ...]
+    fresh: tuple[float, ...]
 
 
-def recipes(names: Sequence[str], root: Path, *, warm: bool) -> None:
-    """Print the table of searches: regret against the lowest loss that any cold search of the task found."""
+def searched(names: Sequence[str], root: Path) -> None:
+    """Print the table of searches: regret against the lowest loss that any search of the task found."""
     header = ("task, width", "search", *(f"regret after {b:g} runs" for b in CHECKPOINTS), "score on fresh samples")
     print(f"| {' | '.join(header)} |\n" + "|---" * len(header) + "|")
-    path = root / "searched.json"
     for name in names:
-        known = read_json(path, dict[str, Known]) if path.exists() else {}
         space, width = Workspace.create(TASKS[name], root / name), SEARCHED[name]
-        others = [k.recipe for n, k in known.items() if n != name and k.family == space.study.family]
-        if warm and (not others or name not in known):
-            continue
-        found = searches(name, space, {TUNE + ", warm": tuning(space, width, others)} if warm else cold(space, width))
-        if not warm:
-            known[name] = learned(space, width, found)
-            write_json(path, known)
+        found = searches(name, space, cold(space, width))
+        known = learned(space, width, found)
+        write_json(root / f"searched-{name}.json", known)
         for way, ledgers in found.items():
-            cells = [regret(ledgers, budget, known[name].least) for budget in CHECKPOINTS]
+            cells = [regret(ledgers, budget, known.least) for budget in CHECKPOINTS]
             score = stats.mean(np.array([ledger.fresh for ledger in ledgers]), unit="repeats")
             cells.append(f"{score.value:.4f} [{score.low:.4f}, {score.high:.4f}]")
             print(f"| {name}, {width} | {way} | {' | '.join(cells)} |", flush=True)
+
+
+def warm(names: Sequence[str], root: Path) -> None:
+    """Print what a search saves that starts with the best recipes of the nearest other task of its family.
+
+    Repeat k of a task is told what repeat k of the other one found: no more than one finished study.
+    """
+    header = (
+        "task, width", "told by", "distance", "cold: least loss after 12 runs", "runs until the warm one had it",
+        "share of the cold one's", "warm: least loss", "fresh score, warm less cold",
+    )  # fmt: skip
+    print(f"| {' | '.join(header)} |\n" + "|---" * len(header) + "|")
+    records = {name: root / f"searched-{name}.json" for name in TASKS}
+    everything = {name: read_json(path, Known) for name, path in records.items() if path.exists()}
+    for name in names:
+        own = everything[name]
+        others = {other: known for other, known in everything.items() if other != name and known.family == own.family}
+        if others:
+            distances = {other: library.distance(own.features, known.features) for other, known in others.items()}
+            nearest = min(distances, key=lambda other: distances[other])
+            print(saved(name, root, own, nearest, others[nearest], distances[nearest]), flush=True)
+
+
+def saved(name: str, root: Path, own: Known, teller: str, other: Known, distance: float) -> str:
+    """One line of the table."""
+    space, width = Workspace.create(TASKS[name], root / name), SEARCHED[name]
+    found = searches(
+        name, space, {"warm": lambda ledger, seed: searching(space, width, ledger, seed, other.leaders[seed // APART])}
+    )
+    ledgers, goal = found["warm"], float(np.mean(own.losses))
+    runs = [next((spent for spent, loss, _ in one.curve if loss <= goal), math.inf) for one in ledgers]
+    reached = [one for one in runs if one <= BUDGET]
+    least = [run.validation.loss for one in ledgers if (run := one.best(BUDGET))]
+    gain = stats.mean(np.array([one.fresh for one in ledgers]) - np.array(own.fresh), unit="repeats")
+    often = "" if len(reached) == len(runs) else f" in {len(reached)} of {len(runs)}"
+    share = f"{np.mean(reached) / BUDGET:.0%}{often}" if reached else "never"
+    cells = (
+        f"{name}, {width}", teller, f"{distance:.2f}", f"{goal:.4f}",
+        ", ".join(f"{one:g}" if one <= BUDGET else "never" for one in runs),
+        share,
+        f"{np.mean(least):.4f}",
+        f"{gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]",
+    )  # fmt: skip
+    return f"| {' | '.join(cells)} |"
 
 
 def cold(space: Workspace, width: int) -> dict[str, Way]:
@@ -299,24 +366,67 @@ def cold(space: Workspace, width: int) -> dict[str, Way]:
     def whole(sampler: Callable[..., Any]) -> Way:
         return lambda ledger, seed: whole_runs(space, width, ledger, sampler(seed=seed))
 
-    return {way: whole(sampler) for way, sampler in samplers.items()} | {TUNE: tuning(space, width, ())}
-
-
-def tuning(space: Workspace, width: int, first: Sequence[Recipe]) -> Way:
-    """`sizewise tune` of one task."""
-    return lambda ledger, seed: halving(space, width, ledger, seed, first)
+    ours: Way = lambda ledger, seed: searching(space, width, ledger, seed)  # noqa: E731
+    return {way: whole(sampler) for way, sampler in samplers.items()} | {TUNE: ours}
 
 
 def learned(space: Workspace, width: int, found: Mapping[str, Sequence[Ledger]]) -> Known:
-    """What a task's searches leave to others."""
-    least = min(loss for ledgers in found.values() for ledger in ledgers for _, loss, _ in ledger.curve)
-    best = min(
-        (ledger.best(BUDGET) for ledger in found[TUNE]), key=lambda run: run.validation.loss if run else math.inf
+    """What a task's searches leave to others, and to be compared with."""
+    ours = found[TUNE]
+    best = [run for ledger in ours if (run := ledger.best(BUDGET))]
+    return Known(
+        family=space.study.family,
+        features=library.features(space.task),
+        least=min(loss for ledgers in found.values() for ledger in ledgers for _, loss, _ in ledger.curve),
+        leaders=tuple(leaders(ledger, width) for ledger in ours),
+        losses=tuple(run.validation.loss for run in best),
+        fresh=tuple(ledger.fresh for ledger in ours),
     )
-    assert best is not None
-    recipe = best.trial.recipe
-    rate = recipe.lr / at_width(replace(recipe, lr=1.0), width).lr
-    return Known(space.study.family, least, replace(recipe, lr=rate))
+
+
+def leaders(ledger: Ledger, width: int) -> tuple[Recipe, ...]:
+    """The best recipes of a search, as its record has them: moved back to the reference width."""
+    runs = sorted(ledger.curve, key=lambda one: one[1])[:LEADERS]
+    found = [run.trial.recipe for _, _, run in runs]
+    return tuple(replace(one, lr=one.lr / at_width(replace(one, lr=1.0), width).lr) for one in found)
+
+
+RANKED = 40
+"""Recipes that are drawn at random and trained for several lengths."""
+
+
+def short(names: Sequence[str], root: Path) -> None:
+    """Print Spearman's correlation of the losses of short and whole runs, with its interval by Fisher's z."""
+    lengths = (1 / 9, 1 / 3, 1 / 2)
+    print(f"| task, width | recipes | {' | '.join(f'of {share:.2f} of the epochs' for share in lengths)} |")
+    print("|---" * (2 + len(lengths)) + "|")
+    for name in names:
+        space = Workspace.create(TASKS[name], root / name)
+        around, made = tune.Space.of(space.study, space.task.signature, SEARCHED[name]), optuna.create_study()
+        made.sampler = optuna.samplers.RandomSampler(seed=0)
+        tried = [around.propose(made.ask()).recipe for _ in range(RANKED)]
+        whole = losses(space, SEARCHED[name], tried, 1.0)
+        cells = [correlation(losses(space, SEARCHED[name], tried, share), whole) for share in lengths]
+        print(f"| {name}, {SEARCHED[name]} | {RANKED} | {' | '.join(cells)} |", flush=True)
+
+
+def losses(space: Workspace, width: int, tried: Sequence[Recipe], share: float) -> list[float]:
+    """Logarithm of the validation loss of each recipe, trained for a share of its epochs."""
+    short = [replace(one, epochs=max(1, round(share * one.epochs))) for one in tried]
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = Ledger(space, Path(folder))
+        trials = [plan.trial_at(space.study, space.task, width, 0, one, FRACTION) for one in short]
+        return [log_loss(run) for run in ledger(trials)]
+
+
+def correlation(a: Sequence[float], b: Sequence[float]) -> str:
+    """Spearman's, with a 95 % interval (the variance of Bonett & Wright 2000)."""
+    from scipy.stats import spearmanr
+
+    rho = float(spearmanr(a, b).statistic)
+    half = 1.96 * math.sqrt((1 + rho**2 / 2) / (len(a) - 3))
+    low, high = (math.tanh(math.atanh(rho) + side * half) for side in (-1, 1))
+    return f"{rho:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def regret(ledgers: Sequence[Ledger], budget: float, least: float) -> str:
@@ -329,7 +439,7 @@ def regret(ledgers: Sequence[Ledger], budget: float, least: float) -> str:
 def main() -> None:
     """Run one part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("grids", "adaptive", "search", "warm"))
+    parser.add_argument("part", choices=("grids", "adaptive", "search", "warm", "short"))
     parser.add_argument("names", nargs="*", help=f"tasks (default: all of {', '.join(TASKS)})")
     parser.add_argument(
         "--out", type=Path, default=Path("runs/tune"), help="where runs are kept (default: %(default)s)"
@@ -347,7 +457,10 @@ def main() -> None:
     else:
         torch.set_num_threads(1)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        recipes(names, options.out, warm=options.part == "warm")
+        if options.part == "short":
+            short(names, options.out)
+        else:
+            (warm if options.part == "warm" else searched)(names, options.out)
 
 
 if __name__ == "__main__":

@@ -49,6 +49,15 @@ def precedent(**changed: object) -> Precedent:
     return replace(made, **changed)  # type: ignore[arg-type]
 
 
+def test_recipes_come_from_the_best_of_every_precedent_before_the_second_of_any() -> None:
+    a, b, c, d = (Recipe(lr=rate) for rate in (0.1, 0.2, 0.3, 0.4))
+    near, middle, far = precedent(recipe=d, recipes=(a, b)), precedent(recipe=c), precedent(recipes=(a, d))
+    found = [Similar(near, 0.1), Similar(middle, 0.5), Similar(far, 2.0)]
+    assert library.recipes(found, 9) == (a, c, b, d)
+    assert library.recipes(found, 2) == (a, c)
+    assert library.recipes([], 2) == ()
+
+
 def test_the_same_task_again_is_guessed_as_it_was_chosen() -> None:
     found = guess([Similar(precedent(), 0.0)], LADDER)
     assert found is not None

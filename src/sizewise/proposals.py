@@ -1,8 +1,10 @@
 """Searches that Optuna proposes for, kept in a study's folder: the only file that knows it.
 
 A search is a journal, written as it goes: it goes on where it stopped, and Optuna's dashboard opens it. What to try
-next is said by the tree-structured Parzen estimator (Bergstra et al. 2011; for several objectives Ozaki et al. 2022),
-what to stop early by asynchronous successive halving (Li et al. 2020, arXiv:1810.05934).
+next is said by a Gaussian process (Snoek, Larochelle & Adams 2012, arXiv:1206.2944), which learns most from a few
+outcomes. It takes one objective and outcomes of one kind; of several, or where proposals are stopped early, the
+tree-structured Parzen estimator says it (Bergstra et al. 2011; Ozaki et al. 2022). What to stop is said by asynchronous
+successive halving (Li et al. 2020, arXiv:1810.05934).
 """
 
 from __future__ import annotations
@@ -14,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from sizewise.errors import extra
+
+FEWEST = 3
+"""Outcomes that a Gaussian process is fitted to at least."""
 
 REASON = "reason"
 """Attribute of a proposal that failed, in words."""
@@ -72,6 +77,10 @@ class Search:
         """Whether a record is of a proposal that went to its end."""
         return bool(frozen.state == self._optuna.trial.TrialState.COMPLETE)
 
+    def frontier(self) -> list[Any]:
+        """Records of what nothing that was told is at least as good as by every objective, by the last of them."""
+        return sorted(self._made.best_trials, key=lambda one: one.values[-1])
+
 
 @contextmanager
 def opened(
@@ -99,13 +108,16 @@ def opened(
             load_if_exists=True,
         )
         made.set_metric_names(list(objectives))
-        drawn = seed + len(
-            made.get_trials(deepcopy=False)
-        )  # so that a search that goes on does not draw the same again
-        made.sampler = optuna.samplers.TPESampler(
-            seed=drawn, multivariate=True, group=True, constant_liar=len(objectives) == 1
-        )
+        drawn = seed + len(made.get_trials(deepcopy=False))  # so that one that goes on does not draw the same again
+        made.sampler = _sampler(optuna, drawn, several=len(objectives) > 1, halved=halve > 0)
         yield Search(optuna, made)
+
+
+def _sampler(optuna: Any, seed: int, *, several: bool, halved: bool) -> Any:
+    """What proposes."""
+    if several or halved:
+        return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=not several)
+    return optuna.samplers.GPSampler(seed=seed, n_startup_trials=FEWEST)
 
 
 @contextmanager

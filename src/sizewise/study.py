@@ -74,6 +74,9 @@ from sizewise.tune import rates
 
 T = TypeVar("T")
 
+KNOWN = 4
+"""Of the recipes that a search tries one in so many may be one of similar studies."""
+
 PLACES = ("on", "share")
 """Keys of a sweep that say where it is trained."""
 
@@ -244,49 +247,38 @@ class Workspace:
             self.starts.keep(trials, self.store)
         return self.run_trials(trials, cost)
 
-    def tune(self, trials: int, widths: Sequence[int] = (), *, shaped: bool = True) -> TunedRecipe:
+    def tune(
+        self,
+        trials: int,
+        widths: Sequence[int] = (),
+        *,
+        shaped: bool = True,
+        timed: bool = False,
+        halving: bool = False,
+    ) -> TunedRecipe:
         """Search for a recipe at the first of these widths, and verify what is found at all of them.
 
         Args:
             trials: recipes to try, those of earlier calls included.
             widths: empty is a small one and a large one of the ladder.
             shaped: whether depth against width is tried, too, where a family has a depth.
+            timed: whether training time is to be short, too.
+            halving: whether proposals are trained for longer the better they do, and the worse are stopped early.
         """
-
-        def trained(trials: Sequence[Trial]) -> tuple[Run, ...]:
-            return self._train_started(trials, lambda trial: trial.width * trial.recipe.epochs)
-
         ladder = plan.ladder(families.load(self.study.family, self.task.signature), self.study)
-        widths = tuple(widths) or (ladder[len(ladder) // 3], ladder[-1 - len(ladder) // 4])
-        searched = tune.search(
+        found = tune.tuned(
             self.study,
             self.task,
-            widths[0],
             self.store,
-            trained,
+            lambda trials: self._train_started(trials, lambda trial: trial.width * trial.recipe.epochs),
+            tuple(widths) or (ladder[len(ladder) // 3], ladder[-1 - len(ladder) // 4]),
             trials=trials,
             at_once=self._workers(),
-            first=[one.precedent.recipe for one in self.similar()],
+            first=library.recipes(self.similar(), max(1, trials // KNOWN)),
             shaped=shaped,
-            on_batch=lambda told: self.listener.stage(
-                f"try recipes at width {widths[0]}: {told} of {trials} are known"
-            ),
-        )
-        self.listener.stage(f"verify at widths {' and '.join(map(str, widths))}")
-        verified = tune.verify(self.study, self.task, self.store, searched.best, widths, trained)
-        found = TunedRecipe(
-            own=self.study.recipe,
-            recipe=searched.best.recipe,
-            own_family=self.study.family,
-            family=searched.best.family,
-            width=widths[0],
-            tried=searched.tried,
-            stopped=searched.stopped,
-            failed=searched.failed,
-            seconds=sum(self.store.run(key).seconds for key in searched.runs),
-            early_seconds=sum(self.store.run(key).seconds for key in searched.early),
-            verify_seconds=verified.seconds,
-            verified=verified.found,
+            timed=timed,
+            halving=halving,
+            stage=self.listener.stage,
         )
         self.store.save("recipe.json", found)
         return found
@@ -300,7 +292,7 @@ class Workspace:
         runs = [run for group in self.sizes().values() for run in group]
         found = tuple(laws.fit(runs, metric) for metric in ("loss", "error"))
         if self.study.start:
-            found = tuple(replace(law, notes=(*law.notes, tuned(self.study.start))) for law in found)
+            found = tuple(replace(law, notes=(*law.notes, fine_tuned(self.study.start))) for law in found)
         self.store.save("law.json", found)
         return found
 
@@ -361,6 +353,7 @@ class Workspace:
         """
         choice, planned, sizes = self.store.load("choice.json", Choice), self.planned(), self.sizes()
         runs = [run for group in sizes.values() for run in group]
+        tuned: TunedRecipe | None = self.found("recipe.json", TunedRecipe, None)
         precedent = Precedent(
             key=self._precedent_key(),
             name=Path(self.task.name).stem,
@@ -380,6 +373,7 @@ class Workspace:
             exponents=library.exponents(self.found("law.json", tuple[Law, ...], ())),
             runs=len(runs),
             seconds=sum(run.seconds for run in runs),
+            recipes=tuned.leaders if tuned else (),
         )
         library.add(precedent)
         return precedent
@@ -621,7 +615,7 @@ def _nearest(sizes: dict[int, list[Run]], params: int) -> int:
     return min(sizes, key=lambda width: abs(math.log(sizes[width][0].params / params)))
 
 
-def tuned(start: str) -> str:
+def fine_tuned(start: str) -> str:
     """What must be said with every law of runs that start from trained weights."""
     return (
         f"the runs start from {start}: this is a law of fine-tuning these weights, not of training from random ones, "

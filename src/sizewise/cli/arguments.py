@@ -200,6 +200,17 @@ def _tune_arguments(sub: argparse.ArgumentParser) -> None:
         action="store_true",
         help="keep the depth of the family; else others are tried at equal parameters",
     )
+    sub.add_argument(
+        "--objectives",
+        choices=("loss", "loss,time"),
+        default="loss",
+        help="what recipes are searched for: with time, a frontier of validation loss and seconds of training",
+    )
+    sub.add_argument(
+        "--halving",
+        action="store_true",
+        help="train each for a ninth of the epochs first, and only the better ones for longer",
+    )
     _study_flags(sub)
 
 

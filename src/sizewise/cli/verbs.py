@@ -213,7 +213,13 @@ def _tune(options: argparse.Namespace) -> int:
     with console.progress() as listener:
         space = workspace(options, listener)
         with space.store.lock():
-            found = space.tune(options.trials, options.at, shaped=not options.no_shape)
+            found = space.tune(
+                options.trials,
+                options.at,
+                shaped=not options.no_shape,
+                timed="time" in options.objectives,
+                halving=options.halving,
+            )
     show(options, found, console.tuned(found, options.study))
     return 0 if found.verified[0].verdict == "better" else INSUFFICIENT
 

@@ -6,7 +6,7 @@ nearest.py     what the nearest precedents say of a new task, and how little whe
 """
 
 from sizewise.library.features import SCALES, features
-from sizewise.library.nearest import Similar, comparable, distance, exponents, guess, nearest
+from sizewise.library.nearest import Similar, comparable, distance, exponents, guess, nearest, recipes
 from sizewise.library.shelf import add, folder, precedents
 
 __all__ = [
@@ -21,4 +21,5 @@ __all__ = [
     "guess",
     "nearest",
     "precedents",
+    "recipes",
 ]

@@ -12,12 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice, zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sizewise.library.features import SCALES
-from sizewise.records import Cost, Estimate, Guess, Law, Precedent
+from sizewise.records import Cost, Estimate, Guess, Law, Precedent, Recipe
 
 Array = NDArray[np.float64]
 
@@ -57,6 +58,13 @@ def nearest(features: Mapping[str, float], precedents: Sequence[Precedent]) -> t
     """The nearest of comparable precedents, nearest first, `NEIGHBOURS` at most."""
     found = sorted((Similar(p, distance(features, p.features)) for p in precedents), key=lambda one: one.distance)
     return tuple(one for one in found if math.isfinite(one.distance))[:NEIGHBOURS]
+
+
+def recipes(found: Sequence[Similar], most: int) -> tuple[Recipe, ...]:
+    """Recipes to try: the best of every precedent, nearest first, then the second of each, up to so many."""
+    known = [one.precedent.recipes or (one.precedent.recipe,) for one in found]
+    in_turn = (recipe for rank in zip_longest(*known) for recipe in rank if recipe is not None)
+    return tuple(islice(dict.fromkeys(in_turn), most))
 
 
 def exponents(found: Sequence[Law]) -> dict[str, Estimate]:

@@ -17,7 +17,7 @@ class Precedent:
         key: hash of what it was about; the same study again takes the old one's place.
         name: of the task, without its folder.
         features: of the task, by the names in `library.SCALES`.
-        recipe: that it trained with, at the reference width.
+        recipe: that it trained with, at the reference width; `recipes` are the best of a search, if there was one.
         smallest, largest: parameters of the ends of its ladder.
         width, params, status: of its choice.
         exponents: by metric, of the power of parameters that its law falls with, where it has one to rely on.
@@ -42,6 +42,7 @@ class Precedent:
     exponents: dict[str, Estimate]
     runs: int
     seconds: float
+    recipes: tuple[Recipe, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,6 +31,21 @@ class Verification:
 
 
 @dataclasses.dataclass(frozen=True)
+class Tried:
+    """A recipe that a search trained once.
+
+    Attributes:
+        loss: of the validation split, as small as any that took no longer.
+        seconds: of training.
+    """
+
+    recipe: Recipe
+    family: str
+    loss: float
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
 class TunedRecipe:
     """What `tune` found.
 
@@ -42,6 +57,9 @@ class TunedRecipe:
         failed: why proposals could not be done.
         seconds, early_seconds: of training the search, and of what was stopped early; `verify_seconds` came after.
         verified: at `width`, and at a larger one.
+        leaders: the best few of the study's own depth, best first, for the library.
+        frontier: where training time was to be short, too: the recipes with the lowest loss for their time, fastest
+            first, of one run each.
     """
 
     own: Recipe
@@ -56,3 +74,5 @@ class TunedRecipe:
     early_seconds: float
     verify_seconds: float
     verified: tuple[Verification, ...]
+    leaders: tuple[Recipe, ...] = ()
+    frontier: tuple[Tried, ...] = ()

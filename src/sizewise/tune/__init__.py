@@ -2,13 +2,16 @@
 
 rates.py     short runs that check the rule before a sweep
 space.py     what may be varied: the recipe, and depth against width
-search.py    recipes proposed, trained for longer the better they do, and stopped early
+search.py    recipes proposed, trained and learned from
 verify.py    the recipe that was found beside the study's own, on seeds, samples and sizes that had no part in it
+tuned.py     a search and its verification, as one record
+said.py      that record in words
 """
 
 from sizewise.tune.said import flags, sentences
 from sizewise.tune.search import Searched, search
 from sizewise.tune.space import Proposal, Space
+from sizewise.tune.tuned import tuned
 from sizewise.tune.verify import verify
 
-__all__ = ["Proposal", "Searched", "Space", "flags", "search", "sentences", "verify"]
+__all__ = ["Proposal", "Searched", "Space", "flags", "search", "sentences", "tuned", "verify"]

@@ -104,7 +104,7 @@ def _short(recipe: Recipe) -> Recipe:
 
 def _losses(trials: Sequence[Trial], train: Train) -> list[float]:
     """Logarithm of each trial's validation loss; one that failed counts as diverged."""
-    found = {_place(run.trial): _log_loss(run) for run in train(trials)}
+    found = {_place(run.trial): log_loss(run) for run in train(trials)}
     return [found.get(_place(trial), math.log(DIVERGED)) for trial in trials]
 
 
@@ -150,6 +150,7 @@ def _scan(study: Study, task: Task, widths: Sequence[int], train: Train) -> dict
     return best
 
 
-def _log_loss(run: Run) -> float:
+def log_loss(run: Run) -> float:
+    """Logarithm of a run's validation loss; one that diverged has a large one."""
     loss = run.validation.loss
     return math.log(max(loss, 1e-12) if math.isfinite(loss) else DIVERGED)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sizewise import words
-from sizewise.records import TunedRecipe, Verification
+from sizewise.records import Tried, TunedRecipe, Verification
 
 OWN = "the study's own"
 STANDING = {"better": "better than", "worse": "worse than", "undetermined": "not told apart from"}
-VARIED = ("optimizer", "lr", "weight_decay", "batch_size", "schedule", "augment", "dropout")
+VARIED = ("epochs", "optimizer", "lr", "weight_decay", "batch_size", "schedule", "augment", "dropout")
 
 
 def sentences(found: TunedRecipe) -> Iterator[str]:
@@ -31,13 +31,17 @@ def sentences(found: TunedRecipe) -> Iterator[str]:
     if small.verdict == "better" and large.verdict != "better":
         yield f"it is not shown to carry over to width {large.width}; to search there: --at {large.width}"
     yield from (f"a recipe could not be tried: {reason}" for reason in found.failed)
+    if found.frontier:
+        yield "the lowest validation loss for its training time, of one run each, which another seed may turn round:"
+        yield from (f"  {one.loss:.4g} in {one.seconds:.1f} s: {flags(found, one) or OWN}" for one in found.frontier)
 
 
-def flags(found: TunedRecipe) -> str:
-    """The flags that make the study's own recipe and family those that were found."""
-    recipe, own = found.recipe, found.own
+def flags(found: TunedRecipe, tried: TunedRecipe | Tried | None = None) -> str:
+    """The flags that make the study's own recipe and family those that were found, or others that were tried."""
+    tried, own = tried or found, found.own
+    recipe = tried.recipe
     changed = {name: getattr(recipe, name) for name in VARIED if getattr(recipe, name) != getattr(own, name)}
-    shape = {"family": found.family} if found.family != found.own_family else {}
+    shape = {"family": tried.family} if tried.family != found.own_family else {}
     return " ".join(f"--{name.replace('_', '-')} {_plain(value)}" for name, value in (shape | changed).items())
 
 

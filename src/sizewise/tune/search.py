@@ -1,8 +1,10 @@
-"""The search for a recipe at one size: proposals are trained for longer the better they do.
+"""The search for a recipe at one size.
 
-A rung is a whole run, with its schedule to the end, of a ninth, a third and all of the epochs: what a proposal is
-judged by early is what so short a training would give, not the middle of a longer one. After each rung the best third
-goes on (successive halving; Jamieson & Talwalkar 2016, without waiting: Li et al. 2020, arXiv:1810.05934). What was
+What a proposal is worth is the validation loss of one whole run. Short runs cost less and rank recipes badly where
+models are far from fitted: see the benchmark. Where only few of them could be finished, `halving` trains each for a
+ninth, a third and all of the epochs, and after each rung the best third goes on (successive halving; Jamieson &
+Talwalkar 2016, without waiting: Li et al. 2020, arXiv:1810.05934). A rung is a whole run, with its schedule to the end:
+what a proposal is judged by early is what so short a training would give, not the middle of a longer one. What was
 stopped early has cost its runs, which are counted.
 
 Every run learns from `FRACTION` of the training split, always the same: the rest is for the verification.
@@ -11,17 +13,19 @@ Every run learns from `FRACTION` of the training split, always the same: the res
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from sizewise import plan, recipe
 from sizewise.config import Study
-from sizewise.errors import SizewiseError
+from sizewise.errors import SizewiseError, UsageError
 from sizewise.proposals import REASON, Search, opened
 from sizewise.records import Recipe, Run, Trial
 from sizewise.store import Store
 from sizewise.tasks import Task
+from sizewise.tune.rates import log_loss
 from sizewise.tune.space import Proposal, Space
 
 JOURNAL = "tune.journal"
@@ -30,7 +34,10 @@ JOURNAL = "tune.journal"
 FRACTION = 0.85
 REDUCTION = 3
 RUNGS = 3
-KEYS, LOSS = "runs", "validation loss"
+LEADERS = 3
+KEYS, LOSS, SECONDS = "runs", "validation loss", "seconds of training"
+LOG_LOSS = "logarithm of the validation loss"
+"""Of one objective: the losses of a search differ by orders of magnitude, which a Gaussian process has no sense for."""
 
 Train = Callable[[Sequence[Trial]], Sequence[Run]]
 
@@ -41,18 +48,21 @@ class Searched:
 
     Attributes:
         best: what had the lowest validation loss of all that went to the end.
-        loss: of its one run.
         tried, stopped, failed: proposals in all, those that were stopped early, and why others could not be done.
         runs: keys of all runs; `early` of those that were stopped.
+        leaders: the best `LEADERS` recipes of the study's own depth that went to the end, best first.
+        frontier: where training time was to be short, too: what nothing else was as good as in both, with its loss and
+            its seconds, fastest first.
     """
 
     best: Proposal
-    loss: float
     tried: int
     stopped: int
     failed: tuple[str, ...]
     runs: tuple[str, ...]
     early: tuple[str, ...]
+    leaders: tuple[Recipe, ...]
+    frontier: tuple[tuple[Proposal, float, float], ...]
 
 
 def search(
@@ -67,6 +77,8 @@ def search(
     first: Sequence[Recipe] = (),
     seed: int = 0,
     shaped: bool = True,
+    timed: bool = False,
+    halving: bool = False,
     on_batch: Callable[[int], None] = lambda told: None,
 ) -> Searched:
     """Try recipes at a width until so many were told, in this and earlier calls.
@@ -77,25 +89,29 @@ def search(
         first: recipes to try before others, such as those of similar studies.
         seed: of the proposals.
         shaped: whether depths are tried, too, of families that have any.
+        timed: whether training time is to be short, too: shorter training is tried, and nothing is stopped early.
+        halving: whether proposals climb rungs, and the worse are stopped early; of one objective only.
         on_batch: called with the number told before each batch.
 
     Raises:
         MissingExtraError: Optuna is not installed.
         SizewiseError: no proposal went to the end.
     """
-    space = Space.of(study, task.signature, width, shaped=shaped)
-    with opened(
-        store / JOURNAL, f"tune width {width}", (LOSS,), needed_for="tune", halve=REDUCTION, seed=seed
-    ) as asked:
+    space = Space.of(study, task.signature, width, shaped=shaped, shortened=timed)
+    if timed and halving:
+        raise UsageError("training time is an objective and halving is on", hint="leave out one of the two")
+    name = f"recipe at width {width}" + (", loss and time" if timed else ", by halving" if halving else "")
+    goals, halve = (LOSS, SECONDS) if timed else (LOG_LOSS,), REDUCTION if halving else 0
+    train_batch = _climb if halving else partial(_finish, timed=timed)
+    with opened(store / JOURNAL, name, goals, needed_for="tune", halve=halve, seed=seed) as asked:
         asked.resume()
-        for known in (study.recipe, *first):
-            if values := space.values_of(known):
-                asked.suggest(values)
+        for values in space.first(first):
+            asked.suggest(values)
         while (told := len(asked.told())) < trials:
             on_batch(told)
             batch = [asked.ask() for _ in range(min(at_once, trials - told))]
             proposed = [(trial, space.propose(trial)) for trial in batch]
-            _climb(asked, proposed, lambda tried, epochs: _trial(study, task, space, tried, epochs), train)
+            train_batch(asked, proposed, partial(_trial, study, task, space), train)
         return _summary(asked, space)
 
 
@@ -109,28 +125,20 @@ def rungs(epochs: int) -> list[int]:
     return sorted({max(1, round(epochs / REDUCTION**rung)) for rung in range(RUNGS)})
 
 
-def _climb(
-    asked: Search, proposed: list[tuple[Any, Proposal]], trial_of: Callable[[Proposal, int], Trial], train: Train
-) -> None:
-    """Train a batch of proposals rung by rung, each until it is stopped, fails, or is at the top.
+TrialOf = Callable[[Proposal, int], Trial]
+"""The trial of a proposal that is trained for so many epochs."""
 
-    Args:
-        trial_of: the trial of a proposal that is trained for so many epochs.
-    """
-    lengths = rungs(proposed[0][1].recipe.epochs)
+
+def _climb(asked: Search, proposed: list[tuple[Any, Proposal]], trial_of: TrialOf, train: Train) -> None:
+    """Train a batch of proposals rung by rung, each until it is stopped, fails, or is at the top."""
+    lengths = rungs(proposed[0][1].recipe.epochs)  # of all: no proposal of this search varies them
     for number, epochs in enumerate(lengths):
-        made = {t: trial_of(tried, epochs) for t, tried in proposed}
-        runs = by_key(train(list(made.values())))
         kept = []
-        for trial, tried in proposed:
-            run = runs.get(made[trial].key)
-            if run is None or not math.isfinite(run.validation.loss):
-                asked.fail(trial, "it failed" if run is None else "its loss diverged")
-                continue
-            trial.set_user_attr(KEYS, [*trial.user_attrs.get(KEYS, ()), run.trial.key])
-            trial.report(run.validation.loss, REDUCTION**number)
+        made = [(trial, tried, trial_of(tried, epochs)) for trial, tried in proposed]
+        for trial, tried, run in _trained(asked, made, train):
+            trial.report(log_loss(run), REDUCTION**number)
             if epochs == lengths[-1]:
-                asked.tell(trial, run.validation.loss)
+                asked.tell(trial, log_loss(run))
             elif trial.should_prune():
                 asked.stop(trial)
             else:
@@ -138,8 +146,31 @@ def _climb(
         proposed = kept
 
 
+def _finish(
+    asked: Search, proposed: list[tuple[Any, Proposal]], trial_of: TrialOf, train: Train, *, timed: bool
+) -> None:
+    """Train each of a batch of proposals for the epochs that it asks for."""
+    made = [(trial, tried, trial_of(tried, tried.recipe.epochs)) for trial, tried in proposed]
+    for trial, _, run in _trained(asked, made, train):
+        asked.tell(trial, (run.validation.loss, run.seconds) if timed else log_loss(run))
+
+
+def _trained(
+    asked: Search, made: Sequence[tuple[Any, Proposal, Trial]], train: Train
+) -> Iterator[tuple[Any, Proposal, Run]]:
+    """The runs of proposals; what has none, or diverged, is told to have failed."""
+    runs = by_key(train([one for _, _, one in made]))
+    for trial, tried, one in made:
+        run = runs.get(one.key)
+        if run is None or not math.isfinite(run.validation.loss):
+            asked.fail(trial, "it failed" if run is None else "its loss diverged")
+            continue
+        trial.set_user_attr(KEYS, [*trial.user_attrs.get(KEYS, ()), run.trial.key])
+        yield trial, tried, run
+
+
 def _trial(study: Study, task: Task, space: Space, tried: Proposal, epochs: int) -> Trial:
-    """The one run of a proposal at a rung: seed 0, which the verification leaves out."""
+    """The one run of a proposal at a length: seed 0, which the verification leaves out."""
     short = replace(tried.recipe, epochs=epochs)
     recipe.check(short)
     made = replace(study, family=tried.family)
@@ -153,15 +184,17 @@ def _summary(asked: Search, space: Space) -> Searched:
         raise SizewiseError(
             f"none of {len(told)} proposals was trained to the end", hint="look at the first warning above"
         )
-    best = min(ended, key=lambda one: one.value)
+    ended.sort(key=lambda one: one.values[0])
+    proposals = [space.propose(one) for one in ended]
     keys = {one.number: tuple(one.user_attrs.get(KEYS, ())) for one in told}
     early = [one.number for one in told if not asked.finished(one)]
     return Searched(
-        best=space.propose(best),
-        loss=best.value,
+        best=proposals[0],
         tried=len(told),
         stopped=sum(asked.stopped(one) for one in told),
         failed=tuple(dict.fromkeys(one.user_attrs[REASON] for one in told if REASON in one.user_attrs)),
         runs=tuple(dict.fromkeys(key for found in keys.values() for key in found)),
         early=tuple(dict.fromkeys(key for number in early for key in keys[number])),
+        leaders=tuple(one.recipe for one in proposals if one.family == space.own.family)[:LEADERS],
+        frontier=tuple((space.propose(one), *one.values) for one in asked.frontier()) if space.shortened else (),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any
@@ -17,17 +17,21 @@ from sizewise.recipe import OPTIMIZERS, dropout_layers
 from sizewise.records import Recipe, Signature
 
 RATES = (0.1, 10.0)
-"""Factors of the study's own learning rate."""
+"""Factors of an optimizer's usual learning rate, which is the study's own. One that finds its rate takes a factor of
+that, and is less sensitive to it: the root of these."""
 
-FACTORS = (0.3, 3.0)
-"""What an optimizer that finds its rate takes as a factor of it."""
+STEP = 3.0
+"""Factor of the rate that is tried at once."""
 
 DECAYS = (1e-6, 1e-1)
-BATCHES = (0.5, 1.0, 2.0)
+DOUBLINGS = (-1, 1)
 """Of the study's own batch."""
 
 SCHEDULES = ("cosine", "linear", "constant")
 DROPOUTS = (0.0, 0.5)
+LENGTHS = (0.1, 1.0)
+"""Shares of the study's own epochs, where training time is to be short, too."""
+
 USUAL = 0.1
 """Dropout of the built-in families that have any."""
 
@@ -38,6 +42,16 @@ def optimizers(own: Recipe) -> tuple[str, ...]:
     """The study's own, AdamW, and those that adapt more than a step's size, as far as their packages are there."""
     adaptive = [name for name, package in PACKAGES.items() if find_spec(package)]
     return tuple(dict.fromkeys((own.optimizer, "adamw", *adaptive)))
+
+
+def schedules(own: Recipe) -> tuple[str, ...]:
+    """The study's own, and the usual ones."""
+    return tuple(dict.fromkeys((own.schedule, *SCHEDULES)))
+
+
+def decays(own: Recipe) -> tuple[float, float]:
+    """The range of weight decay, which the study's own lies in."""
+    return DECAYS[0], max(own.weight_decay, DECAYS[1])
 
 
 @dataclass(frozen=True)
@@ -57,15 +71,19 @@ class Space:
         shapes: families that differ in depth, each with the width at which it has as many parameters as the study's own
             has at the size in question, as nearly as may be. Its own is among them.
         drops: whether the models have layers of dropout.
+        shortened: whether shorter training is tried, too.
     """
 
     own: Proposal
     signature: Signature
     shapes: Mapping[str, int]
     drops: bool
+    shortened: bool = False
 
     @classmethod
-    def of(cls, study: Study, signature: Signature, width: int, *, shaped: bool = True) -> Space:
+    def of(
+        cls, study: Study, signature: Signature, width: int, *, shaped: bool = True, shortened: bool = False
+    ) -> Space:
         """The space around a study at a width; without `shaped` its depth is kept."""
         names = families.shapes(study.family) if shaped else (study.family,)
         with torch.device("meta"):
@@ -75,29 +93,32 @@ class Space:
             signature=signature,
             shapes={name: w for name in names if (w := equal_width(study.family, width, name, signature))},
             drops=any(True for _ in dropout_layers(module)),
+            shortened=shortened,
         )
 
     def propose(self, trial: Any) -> Proposal:
-        """What Optuna chooses, by one of its trials."""
+        """What Optuna chooses, by one of its trials.
+
+        All parameters are asked for whatever the optimizer, so that what is learned of one serves the others. A
+        schedule does nothing where the optimizer needs none.
+        """
         own = self.own.recipe
         name = trial.suggest_categorical("optimizer", optimizers(own))
+        rate, schedule = (
+            trial.suggest_float("rate", *RATES, log=True),
+            trial.suggest_categorical("schedule", schedules(own)),
+        )
         method = OPTIMIZERS[name]
-        if method.factor:
-            rate = trial.suggest_float("factor", *FACTORS, log=True)
-        else:
-            rate = own_rate(own) * trial.suggest_float("rate", *RATES, log=True)
-        batch = trial.suggest_categorical("batch", BATCHES)
-        schedule = trial.suggest_categorical("schedule", SCHEDULES) if method.scheduled else None
-        augment = trial.suggest_categorical("augment", (False, True)) if self._augments else own.augment
         recipe = replace(
             own,
             optimizer=name,
-            lr=rate,
-            weight_decay=trial.suggest_float("weight decay", *DECAYS, log=True),
-            batch_size=max(1, round(own.batch_size * batch)),
-            schedule=schedule or own.schedule,
-            augment=augment,
+            lr=math.sqrt(rate) if method.factor else own_rate(own) * rate,
+            weight_decay=trial.suggest_float("weight decay", *decays(own), log=True),
+            batch_size=max(1, round(own.batch_size * 2.0 ** trial.suggest_int("batch doublings", *DOUBLINGS))),
+            schedule=schedule if method.scheduled else own.schedule,
+            augment=trial.suggest_categorical("augment", (False, True)) if self._augments else own.augment,
             dropout=self._dropout(trial) if self.drops else own.dropout,
+            epochs=self._epochs(trial) if self.shortened else own.epochs,
         )
         shapes = tuple(self.shapes)
         return Proposal(recipe, trial.suggest_categorical("shape", shapes) if len(shapes) > 1 else self.own.family)
@@ -106,27 +127,42 @@ class Space:
         """What `propose` would have to be told to make a recipe that is like this one, of the study's own shape; None
         if it never would."""
         own, method = self.own.recipe, OPTIMIZERS[recipe.optimizer]
-        low, high = FACTORS if method.factor else RATES
-        rate = recipe.lr if method.factor else recipe.lr / own_rate(own)
-        inside = low <= rate <= high and recipe.optimizer in optimizers(own) and recipe.weight_decay <= DECAYS[1]
-        if not inside or recipe.schedule not in SCHEDULES:
+        rate = recipe.lr**2 if method.factor else recipe.lr / own_rate(own)
+        low, high = decays(own)
+        inside = RATES[0] <= rate <= RATES[1] and recipe.weight_decay <= high
+        if not inside or recipe.optimizer not in optimizers(own) or recipe.schedule not in schedules(own):
             return None
-        ratio = recipe.batch_size / own.batch_size
+        doublings = round(math.log2(recipe.batch_size / own.batch_size))
         values: dict[str, Any] = {
             "optimizer": recipe.optimizer,
-            "factor" if method.factor else "rate": rate,
-            "weight decay": max(recipe.weight_decay, DECAYS[0]),
-            "batch": min(BATCHES, key=lambda known: abs(math.log(known / ratio))),
+            "rate": rate,
+            "schedule": recipe.schedule,
+            "weight decay": max(recipe.weight_decay, low),
+            "batch doublings": min(max(doublings, DOUBLINGS[0]), DOUBLINGS[1]),
         }
-        if method.scheduled:
-            values["schedule"] = recipe.schedule
         if self._augments:
             values["augment"] = recipe.augment
         if self.drops:
             values["dropout"] = min(USUAL if recipe.dropout is None else recipe.dropout, DROPOUTS[1])
         if len(self.shapes) > 1:
             values["shape"] = self.own.family
+        if self.shortened:
+            values["length"] = min(max(recipe.epochs / own.epochs, LENGTHS[0]), LENGTHS[1])
         return values
+
+    def first(self, known: Sequence[Recipe]) -> list[dict[str, Any]]:
+        """What is tried before anything is learned: the study's own recipe, known ones, and two that differ from it in
+        what is likeliest to be wrong with it: the rate, found by an optimizer itself, with augmentation where there can
+        be any, and a larger rate without.
+        """
+        own, names = self.own.recipe, optimizers(self.own.recipe)
+        augment = own.augment or self._augments
+        finding = [replace(own, optimizer=name, lr=1.0, augment=augment) for name in names if OPTIMIZERS[name].factor]
+        tried = (own, *known, *finding, replace(own, lr=own.lr * STEP))
+        return [values for recipe in tried if (values := self.values_of(recipe)) is not None]
+
+    def _epochs(self, trial: Any) -> int:
+        return max(1, round(self.own.recipe.epochs * trial.suggest_float("length", *LENGTHS, log=True)))
 
     def _dropout(self, trial: Any) -> float | None:
         share: float = trial.suggest_float("dropout", *DROPOUTS)

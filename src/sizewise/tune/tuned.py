@@ -1,0 +1,70 @@
+"""A search for a recipe and its verification, as one record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from sizewise.config import Study
+from sizewise.records import Recipe, Tried, TunedRecipe
+from sizewise.store import Store
+from sizewise.tasks import Task
+from sizewise.tune.search import Train, search
+from sizewise.tune.verify import verify
+
+
+def tuned(
+    study: Study,
+    task: Task,
+    store: Store,
+    train: Train,
+    widths: Sequence[int],
+    *,
+    trials: int,
+    at_once: int,
+    first: Sequence[Recipe],
+    shaped: bool,
+    timed: bool,
+    halving: bool,
+    stage: Callable[[str], None],
+) -> TunedRecipe:
+    """Search at the first width, and verify at all.
+
+    Args:
+        stage: told what is done, in words.
+    """
+
+    def said(told: int) -> None:
+        stage(f"try recipes at width {widths[0]}: {told} of {trials} are known")
+
+    searched = search(
+        study,
+        task,
+        widths[0],
+        store,
+        train,
+        trials=trials,
+        at_once=at_once,
+        first=first,
+        shaped=shaped,
+        timed=timed,
+        halving=halving,
+        on_batch=said,
+    )
+    stage(f"verify at widths {' and '.join(map(str, widths))}")
+    verified = verify(study, task, store, searched.best, widths, train)
+    return TunedRecipe(
+        own=study.recipe,
+        recipe=searched.best.recipe,
+        own_family=study.family,
+        family=searched.best.family,
+        width=widths[0],
+        tried=searched.tried,
+        stopped=searched.stopped,
+        failed=searched.failed,
+        seconds=sum(store.run(key).seconds for key in searched.runs),
+        early_seconds=sum(store.run(key).seconds for key in searched.early),
+        verify_seconds=verified.seconds,
+        verified=verified.found,
+        leaders=searched.leaders,
+        frontier=tuple(Tried(tried.recipe, tried.family, loss, seconds) for tried, loss, seconds in searched.frontier),
+    )
