@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -34,17 +33,12 @@ from sizewise import choose as choosing
 from sizewise import compress as compression
 from sizewise import scenarios as loads
 from sizewise import search as searching
-from sizewise.compress import chains
-from sizewise.compress.candidates import BLAME
+from sizewise.compressed import Stage, compressed
 from sizewise.config import Study
 from sizewise.errors import DataError, IntegrityError, SizewiseError, UsageError
 from sizewise.export import export as export_model
 from sizewise.loop import environment
-from sizewise.methods import Distil, Narrow, said
-from sizewise.paired import compare_runs
 from sizewise.records import (
-    Blame,
-    Candidate,
     Choice,
     Compression,
     Export,
@@ -66,9 +60,8 @@ from sizewise.records import (
 from sizewise.runtimes import RUNTIMES
 from sizewise.shared import Shared
 from sizewise.starts import Starts
-from sizewise.store import Store, read_json
+from sizewise.store import Store
 from sizewise.tasks import Task
-from sizewise.timed import Timed
 from sizewise.train import Event, Source
 from sizewise.tune import rates
 
@@ -380,69 +373,21 @@ class Workspace:
 
     def compress(self) -> Compression:
         """Prune, distil and quantize; every result becomes a candidate beside the models trained small."""
-        choice, sizes = self.store.load("choice.json", Choice), self.sizes()
-        timed = self._timed(choice, sizes) if self.study.compress.time_seconds else None
-        trials, left_out = compression.plan_trials(self.study, sizes, choice, self.task)
-        seconds = {width: max(run.seconds for run in runs) for width, runs in sizes.items()}
-        cost = lambda trial: seconds[trial.width]  # noqa: E731
-        if timed is not None:
-            trials, no_time = timed.fitting(trials, cost)
-            left_out += no_time
-        runs = self.run_trials(trials, cost)
-        chained, not_done = chains.done(
-            self.study.compress.chains,
-            self.study,
-            choice,
-            sizes,
-            self.task,
-            self.store,
-            lambda trials: self.run_trials(trials, cost),
-        )
-        if timed is not None:
-            others = compression.models(self.study, sizes, choice, (*runs, *chained), self.store)
-            searched, failed = timed.searched(others)
-            chained, not_done = [*chained, *searched], not_done + failed
-        runs = tuple({run.trial.key: run for run in (*runs, *chained)}.values())
-        left_out += not_done
-        models = compression.models(self.study, sizes, choice, runs, self.store)
-        self.listener.stage(f"convert {len(models)} models for each runtime and precision")
-        candidates, skipped = compression.build(self.study, models, self.task, self.store, self.listener.share)
-        comparisons = tuple(
-            compare_runs(
+        result = compressed(
+            Stage(
+                self.study,
+                self.task,
                 self.store,
-                (self._said(made, width, group[0]), group),
-                (f"width {(small := _nearest(sizes, group[0].params))} trained small", sizes[small]),
+                self.store.load("choice.json", Choice),
+                self.sizes(),
+                train=self.run_trials,
+                workers=self._workers(),
+                said=self.listener.stage,
+                share=self.listener.share,
             )
-            for (made, width), group in sorted(chains.groups(runs, self.store).items())
         )
-        result = Compression(candidates[0].name, candidates, comparisons, left_out + skipped, self._blame(candidates))
         self.store.save("compression.json", result)
         return result
-
-    def _blame(self, candidates: Sequence[Candidate]) -> tuple[Blame, ...]:
-        """What the layers of the chosen model cost, if that was measured."""
-        folders = [self.store / "candidates" / c.name for c in candidates if c.run == candidates[0].run]
-        known = [folder / BLAME for folder in folders if (folder / BLAME).is_file()]
-        return read_json(known[0], tuple[Blame, ...]) if known else ()
-
-    def _timed(self, choice: Choice, sizes: dict[int, list[Run]]) -> Timed:
-        return Timed(
-            self.study,
-            self.task,
-            self.store,
-            choice,
-            sizes,
-            train=lambda trials: self.run_trials(trials, lambda trial: 1.0),
-            workers=self._workers(),
-            stage=self.listener.stage,
-            share=self.listener.share,
-        )
-
-    def _said(self, made: str, width: int, run: Run) -> str:
-        """A group of compressed runs, in words; pruned and distilled ones of the family are known by their width."""
-        method = run.trial.origin.method if run.trial.origin else None
-        family = isinstance(method, Narrow) or (isinstance(method, Distil) and method.start == "random")
-        return f"{made} to width {width}" if family else f"width {width} {said(chains.of(run, self.store))}"
 
     def measure(self) -> tuple[tuple[Measurement, ...], Recommendation]:
         """Measure every candidate and recommend one; what was measured on this target is kept."""
@@ -608,11 +553,6 @@ class Workspace:
 
 def _load(study: Study) -> Task:
     return tasks.load(study.task, Path(study.data) if study.data else None, study.reading).scored_by(study.metric)
-
-
-def _nearest(sizes: dict[int, list[Run]], params: int) -> int:
-    """The width of the sweep whose models are nearest to a number of parameters, in their ratio."""
-    return min(sizes, key=lambda width: abs(math.log(sizes[width][0].params / params)))
 
 
 def fine_tuned(start: str) -> str:

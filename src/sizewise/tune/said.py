@@ -15,9 +15,10 @@ VARIED = ("epochs", "optimizer", "lr", "weight_decay", "batch_size", "schedule",
 def sentences(found: TunedRecipe) -> Iterator[str]:
     """The search, its cost, and each verification."""
     share = found.early_seconds / found.seconds if found.seconds else 0.0
+    early = f"{found.stopped} stopped early, after {found.early_seconds:.0f} s ({share:.0%}); " if found.stopped else ""
     yield (
-        f"{found.tried} recipes tried at width {found.width} in {found.seconds:.0f} s of training; {found.stopped} "
-        f"stopped early, after {found.early_seconds:.0f} s ({share:.0%}); verified in {found.verify_seconds:.0f} s"
+        f"{found.tried} recipes tried at width {found.width} in {found.seconds:.0f} s of training; {early}"
+        f"verified in {found.verify_seconds:.0f} s"
     )
     yield f"best by validation loss: {flags(found) or OWN}"
     if found.family != found.own_family:

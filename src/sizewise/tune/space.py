@@ -155,14 +155,14 @@ class Space:
         what is likeliest to be wrong with it: the rate, found by an optimizer itself, with augmentation where there can
         be any, and a larger rate without.
         """
-        own, names = self.own.recipe, optimizers(self.own.recipe)
-        augment = own.augment or self._augments
-        finding = [replace(own, optimizer=name, lr=1.0, augment=augment) for name in names if OPTIMIZERS[name].factor]
-        tried = (own, *known, *finding, replace(own, lr=own.lr * STEP))
+        own = self.own.recipe
+        finding = replace(own, optimizer="prodigy", lr=1.0, augment=own.augment or self._augments)
+        tried = (own, *known, finding, replace(own, lr=own.lr * STEP))
         return [values for recipe in tried if (values := self.values_of(recipe)) is not None]
 
     def _epochs(self, trial: Any) -> int:
-        return max(1, round(self.own.recipe.epochs * trial.suggest_float("length", *LENGTHS, log=True)))
+        share: float = trial.suggest_float("length", *LENGTHS, log=True)
+        return max(1, round(self.own.recipe.epochs * share))
 
     def _dropout(self, trial: Any) -> float | None:
         share: float = trial.suggest_float("dropout", *DROPOUTS)
