@@ -83,6 +83,13 @@ TASKS = {
         recipe=Recipe(lr=3e-3, batch_size=32, epochs=5),
         sweep=sweep(1, 2, 4, 8, 16),
     ),
+    "mnist": Study(
+        "mnist",
+        data=str(DATA / "mnist"),
+        family="cnn",
+        recipe=Recipe(lr=2e-3, batch_size=64, epochs=1),
+        sweep=sweep(1, 2, 4, 8, 16),
+    ),
     "keywords": Study(
         "sounds",
         data=str(DATA / "fsdd" / "recordings.zip"),
@@ -189,7 +196,7 @@ def adaptive(names: Sequence[str], root: Path, workers: int, replays: int) -> No
             print(rows(f"{name}, margin {margin:g}", found, most), flush=True)
 
 
-SEARCHED = {"digits": 8, "reviews": 4, "pneumonia": 3, "news": 4, "keywords": 4}
+SEARCHED = {"digits": 8, "reviews": 4, "pneumonia": 3, "news": 4, "mnist": 2, "keywords": 4}
 """Widths at which recipes are searched for."""
 
 REPEATS = 5
@@ -199,7 +206,7 @@ APART = 100
 BUDGET = 12.0
 """Of a search, in runs of full length: a run of a third of the epochs is a third of one."""
 
-CHECKPOINTS = (3.0, 6.0, 12.0)
+CHECKPOINTS = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 12.0)
 TUNE = "`sizewise tune`"
 
 

@@ -113,7 +113,7 @@ class Space:
             own,
             optimizer=name,
             lr=math.sqrt(rate) if method.factor else own_rate(own) * rate,
-            weight_decay=trial.suggest_float("weight decay", *decays(own), log=True),
+            weight_decay=self._decay(trial),
             batch_size=max(1, round(own.batch_size * 2.0 ** trial.suggest_int("batch doublings", *DOUBLINGS))),
             schedule=schedule if method.scheduled else own.schedule,
             augment=trial.suggest_categorical("augment", (False, True)) if self._augments else own.augment,
@@ -163,6 +163,11 @@ class Space:
     def _epochs(self, trial: Any) -> int:
         share: float = trial.suggest_float("length", *LENGTHS, log=True)
         return max(1, round(self.own.recipe.epochs * share))
+
+    def _decay(self, trial: Any) -> float:
+        """The lower end of the range stands for none, which a logarithm has no place for."""
+        decay: float = trial.suggest_float("weight decay", *decays(self.own.recipe), log=True)
+        return 0.0 if decay == DECAYS[0] else decay
 
     def _dropout(self, trial: Any) -> float | None:
         share: float = trial.suggest_float("dropout", *DROPOUTS)
