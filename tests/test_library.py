@@ -56,6 +56,7 @@ def test_recipes_come_from_the_best_of_every_precedent_before_the_second_of_any(
     assert library.recipes(found, 9) == (a, c, b, d)
     assert library.recipes(found, 2) == (a, c)
     assert library.recipes([], 2) == ()
+    assert library.recipes([Similar(near, 2.5)], 2) == ()
 
 
 def test_the_same_task_again_is_guessed_as_it_was_chosen() -> None:

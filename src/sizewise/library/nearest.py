@@ -29,6 +29,9 @@ FEWEST_FEATURES = 3
 RUNG = math.log(2)
 """Standard deviation of log params between two studies of one task: about a rung of the ladder."""
 
+FAR = 2.0
+"""Distance beyond which recipes of a precedent are not tried: every feature differs by two of its units."""
+
 STEEP = 0.15
 """Standard deviation of a law's exponent between two tasks at a distance of 1."""
 
@@ -61,8 +64,11 @@ def nearest(features: Mapping[str, float], precedents: Sequence[Precedent]) -> t
 
 
 def recipes(found: Sequence[Similar], most: int) -> tuple[Recipe, ...]:
-    """Recipes to try: the best of every precedent, nearest first, then the second of each, up to so many."""
-    known = [one.precedent.recipes or (one.precedent.recipe,) for one in found]
+    """Recipes to try: the best of every precedent, nearest first, then the second of each, up to so many.
+
+    What is `FAR` is left out, so that a study that is like none before begins as if there were none.
+    """
+    known = [one.precedent.recipes or (one.precedent.recipe,) for one in found if one.distance <= FAR]
     in_turn = (recipe for rank in zip_longest(*known) for recipe in rank if recipe is not None)
     return tuple(islice(dict.fromkeys(in_turn), most))
 
