@@ -200,6 +200,9 @@ SEARCHED = {"digits": 8, "reviews": 4, "pneumonia": 3, "news": 4, "mnist": 2, "k
 """Widths at which recipes are searched for."""
 
 REPEATS = 5
+SUGGESTED = 3
+"""Recipes of other tasks that a search begins with: one in four of its runs, as in the product."""
+
 APART = 100
 """Seeds of one repeat and the next."""
 
@@ -322,13 +325,20 @@ def searched(names: Sequence[str], root: Path) -> None:
             print(f"| {name}, {width} | {way} | {' | '.join(cells)} |", flush=True)
 
 
-def warm(names: Sequence[str], root: Path) -> None:
-    """Print what a search saves that starts with the best recipes of the nearest other task of its family.
+@dataclass(frozen=True)
+class Told:
+    """What one repeat of a task's search leaves to the others, as a precedent has it."""
 
-    Repeat k of a task is told what repeat k of the other one found: no more than one finished study.
+    recipes: tuple[Recipe, ...]
+
+
+def warm(names: Sequence[str], root: Path) -> None:
+    """Print what a search saves that starts with the best recipes of other tasks of its family, as the library says.
+
+    Repeat k of a task is told what repeat k of each other one found: no more than one finished study of each.
     """
     header = (
-        "task, width", "told by", "distance", "cold: least loss after 12 runs", "runs until the warm one had it",
+        "task, width", "told by, and how far", "cold: least loss after 12 runs", "runs until the warm one had it",
         "share of the cold one's", "warm: least loss", "fresh score, warm less cold",
     )  # fmt: skip
     print(f"| {' | '.join(header)} |\n" + "|---" * len(header) + "|")
@@ -337,29 +347,33 @@ def warm(names: Sequence[str], root: Path) -> None:
     for name in names:
         own = everything[name]
         others = {other: known for other, known in everything.items() if other != name and known.family == own.family}
-        if others:
-            distances = {other: library.distance(own.features, known.features) for other, known in others.items()}
-            nearest = min(distances, key=lambda other: distances[other])
-            print(saved(name, root, own, nearest, others[nearest], distances[nearest]), flush=True)
+        far = {other: library.distance(own.features, known.features) for other, known in others.items()}
+        if far:
+            by = ", ".join(f"{other} {far[other]:.2f}" for other in sorted(far, key=lambda other: far[other]))
+            first = [library.recipes(similar(others, far, repeat), SUGGESTED) for repeat in range(REPEATS)]
+            print(saved(name, root, own, by, first), flush=True)
 
 
-def saved(name: str, root: Path, own: Known, teller: str, other: Known, distance: float) -> str:
+def similar(others: Mapping[str, Known], far: Mapping[str, float], repeat: int) -> list[library.Similar]:
+    """One repeat of each other task, nearest first."""
+    near = sorted(others, key=lambda other: far[other])
+    return [library.Similar(Told(others[other].leaders[repeat]), far[other]) for other in near]  # type: ignore[arg-type]
+
+
+def saved(name: str, root: Path, own: Known, by: str, first: Sequence[Sequence[Recipe]]) -> str:
     """One line of the table."""
     space, width = Workspace.create(TASKS[name], root / name), SEARCHED[name]
-    found = searches(
-        name, space, {"warm": lambda ledger, seed: searching(space, width, ledger, seed, other.leaders[seed // APART])}
-    )
-    ledgers, goal = found["warm"], float(np.mean(own.losses))
+    told: Way = lambda ledger, seed: searching(space, width, ledger, seed, first[seed // APART])  # noqa: E731
+    ledgers, goal = searches(name, space, {"warm": told})["warm"], float(np.mean(own.losses))
     runs = [next((spent for spent, loss, _ in one.curve if loss <= goal), math.inf) for one in ledgers]
     reached = [one for one in runs if one <= BUDGET]
     least = [run.validation.loss for one in ledgers if (run := one.best(BUDGET))]
     gain = stats.mean(np.array([one.fresh for one in ledgers]) - np.array(own.fresh), unit="repeats")
     often = "" if len(reached) == len(runs) else f" in {len(reached)} of {len(runs)}"
-    share = f"{np.mean(reached) / BUDGET:.0%}{often}" if reached else "never"
     cells = (
-        f"{name}, {width}", teller, f"{distance:.2f}", f"{goal:.4f}",
+        f"{name}, {width}", by, f"{goal:.4f}",
         ", ".join(f"{one:g}" if one <= BUDGET else "never" for one in runs),
-        share,
+        f"{np.mean(reached) / BUDGET:.0%}{often}" if reached else "never",
         f"{np.mean(least):.4f}",
         f"{gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]",
     )  # fmt: skip
