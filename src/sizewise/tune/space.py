@@ -151,16 +151,13 @@ class Space:
         return values
 
     def first(self, known: Sequence[Recipe]) -> list[dict[str, Any]]:
-        """What is tried before anything is learned: the study's own recipe and known ones.
-
-        Where fewer than two are known, guesses take their place, which differ from the study's own in what is likeliest
-        to be wrong with it: the rate, found by an optimizer itself, with augmentation where there can be any, and a
-        larger rate without.
+        """What is tried before anything is learned: the study's own recipe, known ones, and two that differ from it in
+        what is likeliest to be wrong with it: the rate, found by an optimizer itself, with augmentation where there can
+        be any, and a larger rate without.
         """
         own = self.own.recipe
         finding = replace(own, optimizer="prodigy", lr=1.0, augment=own.augment or self._augments)
-        guesses = (finding, replace(own, lr=own.lr * STEP))
-        tried = (own, *known, *guesses[len(known) :])
+        tried = (own, *known, finding, replace(own, lr=own.lr * STEP))
         return [values for recipe in tried if (values := self.values_of(recipe)) is not None]
 
     def _epochs(self, trial: Any) -> int:
