@@ -14,7 +14,7 @@ import pytest
 from sizewise import config, families, tune
 from sizewise.cli import main
 from sizewise.config import Study, Sweep
-from sizewise.errors import MissingExtraError, UsageError
+from sizewise.errors import MissingExtraError
 from sizewise.loop import Data, unused
 from sizewise.proposals import opened
 from sizewise.records import Recipe, Run, Trial, TunedRecipe, from_json
@@ -43,9 +43,9 @@ class Trainer:
 
 
 def searched(
-    root: Path, trainer: Trainer, trials: int, first: Sequence[Recipe] = (), *, halving: bool = False
+    root: Path, trainer: Trainer, trials: int, first: Sequence[Recipe] = (), *, how: tune.How = "whole runs"
 ) -> tune.Searched:
-    return tune.search(STUDY, TASK, 4, Store(root), trainer, trials=trials, at_once=2, first=first, halving=halving)
+    return tune.search(STUDY, TASK, 4, Store(root), trainer, trials=trials, at_once=2, first=first, how=how)
 
 
 SPACE = Space.of(STUDY, TASK.signature, 4)
@@ -129,7 +129,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Trainer, tune.
     root = tmp_path_factory.mktemp("tune")
     trainer = Trainer(root)
     good = replace(OWN, lr=2e-3)
-    return root, trainer, searched(root, trainer, 14, [good], halving=True)
+    return root, trainer, searched(root, trainer, 14, [good], how="halving")
 
 
 def test_a_search_stops_the_worse_early_and_counts_what_they_cost(done: tuple[Path, Trainer, tune.Searched]) -> None:
@@ -163,9 +163,9 @@ def test_no_run_of_a_search_sees_the_samples_that_verify_it(done: tuple[Path, Tr
 def test_a_search_goes_on_where_it_stopped(done: tuple[Path, Trainer, tune.Searched]) -> None:
     root, _, found = done
     again = Trainer(root)
-    assert searched(root, again, 14, halving=True) == found
+    assert searched(root, again, 14, how="halving") == found
     assert not again.asked
-    more = searched(root, again, 16, halving=True)
+    more = searched(root, again, 16, how="halving")
     assert more.tried == 16
     assert set(found.runs) < set(more.runs)
 
@@ -186,10 +186,13 @@ def test_whole_runs_teach_what_to_try_next(tmp_path: Path) -> None:
     assert not again.asked
 
 
-def test_halving_and_training_time_exclude_each_other(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="halving") as raised:
-        tune.search(STUDY, TASK, 4, Store(tmp_path), Trainer(tmp_path), trials=2, at_once=1, timed=True, halving=True)
-    assert raised.value.hint
+def test_halving_and_training_time_exclude_each_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "digits"
+    assert main(["tune", "digits", "--objectives", "loss,time", "--halving", "--out", str(out)]) == 2
+    said = capsys.readouterr().err
+    assert "halving" in said
+    assert "hint:" in said
+    assert not out.exists()
 
 
 def test_the_studys_own_recipe_is_always_a_proposal() -> None:
@@ -201,7 +204,7 @@ def test_short_training_is_an_objective_too(tmp_path: Path) -> None:
     trainer = Trainer(tmp_path)
 
     def look(trials: int) -> tune.Searched:
-        return tune.search(STUDY, TASK, 4, Store(tmp_path), trainer, trials=trials, at_once=2, timed=True)
+        return tune.search(STUDY, TASK, 4, Store(tmp_path), trainer, trials=trials, at_once=2, how="loss and time")
 
     found = look(12)
     losses, seconds = zip(*((loss, took) for _, loss, took in found.frontier), strict=True)

@@ -246,8 +246,7 @@ class Workspace:
         widths: Sequence[int] = (),
         *,
         shaped: bool = True,
-        timed: bool = False,
-        halving: bool = False,
+        how: tune.How = "whole runs",
     ) -> TunedRecipe:
         """Search for a recipe at the first of these widths, and verify what is found at all of them.
 
@@ -255,8 +254,7 @@ class Workspace:
             trials: recipes to try, those of earlier calls included.
             widths: empty is a small one and a large one of the ladder.
             shaped: whether depth against width is tried, too, where a family has a depth.
-            timed: whether training time is to be short, too.
-            halving: whether proposals are trained for longer the better they do, and the worse are stopped early.
+            how: what recipes are judged by.
         """
         ladder = plan.ladder(families.load(self.study.family, self.task.signature), self.study)
         found = tune.tuned(
@@ -269,8 +267,7 @@ class Workspace:
             at_once=self._workers(),
             first=library.recipes(self.similar(), max(1, trials // KNOWN)),
             shaped=shaped,
-            timed=timed,
-            halving=halving,
+            how=how,
             stage=self.listener.stage,
         )
         self.store.save("recipe.json", found)

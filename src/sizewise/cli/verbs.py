@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from sizewise.cli.fitting import fit
 from sizewise.cli.serving import serve
 from sizewise.cli.studies import changed, opened, overrides, remember, show, study_name, workspace
-from sizewise.errors import INSUFFICIENT
+from sizewise.errors import INSUFFICIENT, UsageError
 
 if TYPE_CHECKING:
     from sizewise.study import Listener, Workspace
+    from sizewise.tune import How
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -210,6 +211,10 @@ def _simulate(options: argparse.Namespace) -> int:
 def _tune(options: argparse.Namespace) -> int:
     from sizewise import console
 
+    timed = "time" in options.objectives
+    if timed and options.halving:
+        raise UsageError("training time is an objective, and halving is on", hint="leave out one of the two")
+    how: How = "loss and time" if timed else "halving" if options.halving else "whole runs"
     with console.progress() as listener:
         space = workspace(options, listener)
         with space.store.lock():
@@ -217,8 +222,7 @@ def _tune(options: argparse.Namespace) -> int:
                 options.trials,
                 options.at,
                 shaped=not options.no_shape,
-                timed="time" in options.objectives,
-                halving=options.halving,
+                how=how,
             )
     show(options, found, console.tuned(found, options.study))
     return 0 if found.verified[0].verdict == "better" else INSUFFICIENT

@@ -9,9 +9,9 @@ said.py      that record in words
 """
 
 from sizewise.tune.said import flags, sentences
-from sizewise.tune.search import Searched, search
+from sizewise.tune.search import How, Searched, search
 from sizewise.tune.space import Proposal, Space
 from sizewise.tune.tuned import tuned
 from sizewise.tune.verify import verify
 
-__all__ = ["Proposal", "Searched", "Space", "flags", "search", "sentences", "tuned", "verify"]
+__all__ = ["How", "Proposal", "Searched", "Space", "flags", "search", "sentences", "tuned", "verify"]

@@ -1,7 +1,7 @@
 """The search for a recipe at one size.
 
 What a proposal is worth is the validation loss of one whole run. Short runs cost less and rank recipes badly where
-models are far from fitted: see the benchmark. Where only few of them could be finished, `halving` trains each for a
+models are far from fitted: see the benchmark. Where only few of them could be finished, "halving" trains each for a
 ninth, a third and all of the epochs, and after each rung the best third goes on (successive halving; Jamieson &
 Talwalkar 2016, without waiting: Li et al. 2020, arXiv:1810.05934). A rung is a whole run, with its schedule to the end:
 what a proposal is judged by early is what so short a training would give, not the middle of a longer one. What was
@@ -16,11 +16,11 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from sizewise import plan, recipe
 from sizewise.config import Study
-from sizewise.errors import SizewiseError, UsageError
+from sizewise.errors import SizewiseError
 from sizewise.proposals import REASON, Search, opened
 from sizewise.records import Recipe, Run, Trial
 from sizewise.store import Store
@@ -38,6 +38,9 @@ LEADERS = 3
 KEYS, LOSS, SECONDS = "runs", "validation loss", "seconds of training"
 LOG_LOSS = "logarithm of the validation loss"
 """Of one objective: the losses of a search differ by orders of magnitude, which a Gaussian process has no sense for."""
+
+How = Literal["whole runs", "halving", "loss and time"]
+"""Whole runs judged by their loss, rungs of longer and longer runs, or runs of any length judged by their time, too."""
 
 Train = Callable[[Sequence[Trial]], Sequence[Run]]
 
@@ -77,8 +80,7 @@ def search(
     first: Sequence[Recipe] = (),
     seed: int = 0,
     shaped: bool = True,
-    timed: bool = False,
-    halving: bool = False,
+    how: How = "whole runs",
     on_batch: Callable[[int], None] = lambda told: None,
 ) -> Searched:
     """Try recipes at a width until so many were told, in this and earlier calls.
@@ -89,20 +91,18 @@ def search(
         first: recipes to try before others, such as those of similar studies.
         seed: of the proposals.
         shaped: whether depths are tried, too, of families that have any.
-        timed: whether training time is to be short, too: shorter training is tried, and nothing is stopped early.
-        halving: whether proposals climb rungs, and the worse are stopped early; of one objective only.
+        how: what proposals are judged by.
         on_batch: called with the number told before each batch.
 
     Raises:
         MissingExtraError: Optuna is not installed.
         SizewiseError: no proposal went to the end.
     """
+    timed, halving = how == "loss and time", how == "halving"
     space = Space.of(study, task.signature, width, shaped=shaped, shortened=timed)
-    if timed and halving:
-        raise UsageError("training time is an objective and halving is on", hint="leave out one of the two")
-    name = f"recipe at width {width}" + (", loss and time" if timed else ", by halving" if halving else "")
     goals, halve = (LOSS, SECONDS) if timed else (LOG_LOSS,), REDUCTION if halving else 0
     train_batch = _climb if halving else partial(_finish, timed=timed)
+    name = f"recipe at width {width} by {how}"
     with opened(store / JOURNAL, name, goals, needed_for="tune", halve=halve, seed=seed) as asked:
         asked.resume()
         for values in space.first(first):

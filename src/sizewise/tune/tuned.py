@@ -8,7 +8,7 @@ from sizewise.config import Study
 from sizewise.records import Recipe, Tried, TunedRecipe
 from sizewise.store import Store
 from sizewise.tasks import Task
-from sizewise.tune.search import Train, search
+from sizewise.tune.search import How, Train, search
 from sizewise.tune.verify import verify
 
 
@@ -23,8 +23,7 @@ def tuned(
     at_once: int,
     first: Sequence[Recipe],
     shaped: bool,
-    timed: bool,
-    halving: bool,
+    how: How,
     stage: Callable[[str], None],
 ) -> TunedRecipe:
     """Search at the first width, and verify at all.
@@ -46,8 +45,7 @@ def tuned(
         at_once=at_once,
         first=first,
         shaped=shaped,
-        timed=timed,
-        halving=halving,
+        how=how,
         on_batch=said,
     )
     stage(f"verify at widths {' and '.join(map(str, widths))}")
