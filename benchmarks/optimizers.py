@@ -1,6 +1,6 @@
 """Optimizers that adapt more than a step's size, beside AdamW with a cosine schedule.
 
-    python benchmarks/optimizers.py            all tasks of tune.py
+    python benchmarks/optimizers.py            all tasks of tune_tasks.py
     python benchmarks/optimizers.py digits     one of them
 
 Each is compared twice. *As it comes*: AdamW and Schedule-Free AdamW at the study's rate, Prodigy with the factor 1. *At
@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from tune import SEARCHED, TASKS
+from tune_tasks import SEARCHED, TASKS
 
 from sizewise import plan, tune, words
 from sizewise.config import Study
