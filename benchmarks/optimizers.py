@@ -22,7 +22,7 @@ from tune_tasks import SEARCHED, TASKS
 
 from sizewise import plan, tune, words
 from sizewise.config import Study
-from sizewise.records import Recipe, Trial, Verification
+from sizewise.records import Proposal, Recipe, Trial, Verification
 from sizewise.study import Workspace
 from sizewise.tune.search import FRACTION, by_key
 
@@ -72,7 +72,7 @@ class Bench:
         """One optimizer at a rate beside AdamW at another."""
         space = self.space
         study = replace(space.study, recipe=recipe_of(space.study, "adamw", adamw))
-        tried = tune.Proposal(recipe_of(space.study, optimizer, factor), study.family)
+        tried = Proposal(recipe_of(space.study, optimizer, factor), study.family)
         train = lambda trials: space.run_trials(trials, lambda trial: 1.0)  # noqa: E731
         return tune.verify(study, space.task, space.store, tried, (self.width,), train).found[0]
 

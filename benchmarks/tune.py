@@ -3,8 +3,9 @@
     python benchmarks/tune.py grids       train every size of every task over many seeds, into runs/tune
     python benchmarks/tune.py adaptive    replay adaptive sweeps on seeds drawn from these grids, print the table
     python benchmarks/tune.py search      search for recipes five times a task in three ways, print regret by budget
-    python benchmarks/tune.py warm        the same of `sizewise tune` that starts with what other tasks' searches found
     python benchmarks/tune.py short       how well short runs rank recipes: rank correlation with whole runs
+    python benchmarks/tune.py cold        search each task five times as `sizewise tune` does, and leave records of it
+    python benchmarks/tune.py warm        the same, told the records of the other tasks: what that saves
 
 The grids are a tabulated benchmark: each run is trained once, and a replay draws its seeds from them without repeats,
 so that hundreds of studies cost as much as one. Replays of one task share runs and are therefore not independent: their
@@ -23,8 +24,9 @@ from pathlib import Path
 import numpy as np
 import optuna
 import torch
-from tune_search import searched, short, warm
+from tune_search import searched, short
 from tune_tasks import POOL, TASKS
+from tune_warm import cold, warm
 
 from sizewise import paired, plan, stats
 from sizewise.adaptive import next_step, spending
@@ -139,7 +141,7 @@ def adaptive(names: Sequence[str], root: Path, workers: int, replays: int) -> No
 def main() -> None:
     """Run one part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("grids", "adaptive", "search", "warm", "short"))
+    parser.add_argument("part", choices=("grids", "adaptive", "search", "short", "cold", "warm"))
     parser.add_argument("names", nargs="*", help=f"tasks (default: all of {', '.join(TASKS)})")
     parser.add_argument(
         "--out", type=Path, default=Path("runs/tune"), help="where runs are kept (default: %(default)s)"
@@ -157,10 +159,7 @@ def main() -> None:
     else:
         torch.set_num_threads(1)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        if options.part == "short":
-            short(names, options.out)
-        else:
-            (warm if options.part == "warm" else searched)(names, options.out)
+        {"search": searched, "short": short, "cold": cold, "warm": warm}[options.part](names, options.out)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Searches for recipes with one budget: `sizewise tune`, cold and told of others, random search, and Optuna's default.
+"""Searches for recipes with one budget: `sizewise tune`, random search, and Optuna's default.
 
 Run by `tune.py`.
 """
@@ -10,28 +10,24 @@ import math
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
-from tune_tasks import SEARCHED, TASKS
+from tune_tasks import SEARCHED, workspace
 
-from sizewise import library, plan, stats, tune
+from sizewise import plan, stats, tune
 from sizewise.loop import Data, Start, train_one, unused
-from sizewise.recipe import at_width
-from sizewise.records import Recipe, Run, Trial
-from sizewise.store import Store, read_json, write_json
+from sizewise.records import Proposal, Recipe, Run, Trial
+from sizewise.store import Store
 from sizewise.study import Workspace
 from sizewise.tune.rates import log_loss
-from sizewise.tune.search import FRACTION, LEADERS
+from sizewise.tune.search import FRACTION
 from sizewise.tune.verify import scores
 
 REPEATS = 5
-SUGGESTED = 3
-"""Recipes of other tasks that a search begins with: one in four of its runs, as in the product."""
-
 APART = 100
 """Seeds of one repeat and the next."""
 
@@ -43,10 +39,14 @@ TUNE = "`sizewise tune`"
 
 
 class Ledger:
-    """Trains trials in this process, keeps the best loss of full-length runs, and what all of them cost."""
+    """Trains trials in this process, keeps the best loss of full-length runs, and what all of them cost.
 
-    def __init__(self, space: Workspace, root: Path) -> None:
+    What another search has trained already, in `trained`, costs as much again.
+    """
+
+    def __init__(self, space: Workspace, root: Path, budget: float = BUDGET, trained: Store | None = None) -> None:
         self.data, self.store, self.epochs = Data.of(space.task), Store(root), space.study.recipe.epochs
+        self.budget, self.trained = budget, trained or self.store
         self.spent, self.curve, self.fresh = 0.0, list[tuple[float, float, Run]](), math.nan
 
     def __call__(self, trials: Sequence[Trial]) -> list[Run]:
@@ -55,7 +55,7 @@ class Ledger:
 
     def train(self, trial: Trial) -> Run:
         """One run."""
-        run = self.store.find_run(trial) or train_one(trial, self.data, self.store, Start())
+        run = self.trained.find_run(trial) or train_one(trial, self.data, self.trained, Start())
         self.spent += trial.recipe.epochs / self.epochs
         if trial.recipe.epochs == self.epochs and math.isfinite(run.validation.loss):
             self.curve.append((self.spent, run.validation.loss, run))
@@ -69,20 +69,20 @@ class Ledger:
 
 def fresh_score(ledger: Ledger, space: Workspace) -> float:
     """What the best run of a search scores on the samples that no search learned from."""
-    run, rest = ledger.best(BUDGET), unused(space.task, FRACTION)
+    run, rest = ledger.best(ledger.budget), unused(space.task, FRACTION)
     assert run is not None
-    return float(scores(run, rest, space.task, ledger.store).mean())
+    return float(scores(run, rest, space.task, ledger.trained).mean())
 
 
 class SpentError(Exception):
     """The budget of a search is used up."""
 
 
-def searching(space: Workspace, width: int, ledger: Ledger, seed: int, first: Sequence[Recipe] = ()) -> None:
+def searching(space: Workspace, width: int, ledger: Ledger, seed: int, first: Sequence[Proposal] = ()) -> None:
     """`sizewise tune`, with recipes of other tasks if there are any."""
 
     def train(trials: Sequence[Trial]) -> list[Run]:
-        if ledger.spent >= BUDGET:
+        if ledger.spent >= ledger.budget:
             raise SpentError
         return ledger(trials)
 
@@ -95,7 +95,7 @@ def whole_runs(space: Workspace, width: int, ledger: Ledger, sampler: Any) -> No
     around = tune.Space.of(space.study, space.task.signature, width)
     made = optuna.create_study(sampler=sampler)
     made.enqueue_trial(around.values_of(space.study.recipe) or {})
-    while ledger.spent < BUDGET:
+    while ledger.spent < ledger.budget:
         asked = made.ask()
         recipe = around.propose(asked).recipe
         run = ledger.train(plan.trial_at(space.study, space.task, width, 0, recipe, FRACTION))
@@ -119,94 +119,19 @@ def searches(name: str, space: Workspace, ways: Mapping[str, Way]) -> dict[str, 
     return found
 
 
-@dataclass(frozen=True)
-class Known:
-    """What a task's cold searches came to.
-
-    Attributes:
-        features: of the task, as the library compares them.
-        least: the lowest loss of any search.
-        leaders: the best recipes of each repeat of `sizewise tune`, best first, at the reference width.
-        losses, fresh: of each repeat: of the best run, and its score on the samples that no search learned from.
-    """
-
-    family: str
-    features: dict[str, float]
-    least: float
-    leaders: tuple[tuple[Recipe, ...], ...]
-    losses: tuple[float, ...]
-    fresh: tuple[float, ...]
-
-
 def searched(names: Sequence[str], root: Path) -> None:
     """Print the table of searches: regret against the lowest loss that any search of the task found."""
     header = ("task, width", "search", *(f"regret after {b:g} runs" for b in CHECKPOINTS), "score on fresh samples")
     print(f"| {' | '.join(header)} |\n" + "|---" * len(header) + "|")
     for name in names:
-        space, width = Workspace.create(TASKS[name], root / name), SEARCHED[name]
+        space, width = workspace(name, root), SEARCHED[name]
         found = searches(name, space, cold(space, width))
-        known = learned(space, width, found)
-        write_json(root / f"searched-{name}.json", known)
+        least = min(loss for ledgers in found.values() for ledger in ledgers for _, loss, _ in ledger.curve)
         for way, ledgers in found.items():
-            cells = [regret(ledgers, budget, known.least) for budget in CHECKPOINTS]
+            cells = [regret(ledgers, budget, least) for budget in CHECKPOINTS]
             score = stats.mean(np.array([ledger.fresh for ledger in ledgers]), unit="repeats")
             cells.append(f"{score.value:.4f} [{score.low:.4f}, {score.high:.4f}]")
             print(f"| {name}, {width} | {way} | {' | '.join(cells)} |", flush=True)
-
-
-@dataclass(frozen=True)
-class Told:
-    """What one repeat of a task's search leaves to the others, as a precedent has it."""
-
-    recipes: tuple[Recipe, ...]
-
-
-def warm(names: Sequence[str], root: Path) -> None:
-    """Print what a search saves that starts with the best recipes of other tasks of its family, as the library says.
-
-    Repeat k of a task is told what repeat k of each other one found: no more than one finished study of each.
-    """
-    header = (
-        "task, width", "told by, and how far", "cold: least loss after 12 runs", "runs until the warm one had it",
-        "share of the cold one's", "warm: least loss", "fresh score, warm less cold",
-    )  # fmt: skip
-    print(f"| {' | '.join(header)} |\n" + "|---" * len(header) + "|")
-    records = {name: root / f"searched-{name}.json" for name in TASKS}
-    everything = {name: read_json(path, Known) for name, path in records.items() if path.exists()}
-    for name in names:
-        own = everything[name]
-        others = {other: known for other, known in everything.items() if other != name and known.family == own.family}
-        far = {other: library.distance(own.features, known.features) for other, known in others.items()}
-        if far:
-            by = ", ".join(f"{other} {far[other]:.2f}" for other in sorted(far, key=lambda other: far[other]))
-            first = [library.recipes(similar(others, far, repeat), SUGGESTED) for repeat in range(REPEATS)]
-            print(saved(name, root, own, by, first), flush=True)
-
-
-def similar(others: Mapping[str, Known], far: Mapping[str, float], repeat: int) -> list[library.Similar]:
-    """One repeat of each other task, nearest first."""
-    near = sorted(others, key=lambda other: far[other])
-    return [library.Similar(Told(others[other].leaders[repeat]), far[other]) for other in near]  # type: ignore[arg-type]
-
-
-def saved(name: str, root: Path, own: Known, by: str, first: Sequence[Sequence[Recipe]]) -> str:
-    """One line of the table."""
-    space, width = Workspace.create(TASKS[name], root / name), SEARCHED[name]
-    told: Way = lambda ledger, seed: searching(space, width, ledger, seed, first[seed // APART])  # noqa: E731
-    ledgers, goal = searches(name, space, {"warm": told})["warm"], float(np.mean(own.losses))
-    runs = [next((spent for spent, loss, _ in one.curve if loss <= goal), math.inf) for one in ledgers]
-    reached = [one for one in runs if one <= BUDGET]
-    least = [run.validation.loss for one in ledgers if (run := one.best(BUDGET))]
-    gain = stats.mean(np.array([one.fresh for one in ledgers]) - np.array(own.fresh), unit="repeats")
-    often = "" if len(reached) == len(runs) else f" in {len(reached)} of {len(runs)}"
-    cells = (
-        f"{name}, {width}", by, f"{goal:.4f}",
-        ", ".join(f"{one:g}" if one <= BUDGET else "never" for one in runs),
-        f"{np.mean(reached) / BUDGET:.0%}{often}" if reached else "never",
-        f"{np.mean(least):.4f}",
-        f"{gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]",
-    )  # fmt: skip
-    return f"| {' | '.join(cells)} |"
 
 
 def cold(space: Workspace, width: int) -> dict[str, Way]:
@@ -220,27 +145,6 @@ def cold(space: Workspace, width: int) -> dict[str, Way]:
     return {way: whole(sampler) for way, sampler in samplers.items()} | {TUNE: ours}
 
 
-def learned(space: Workspace, width: int, found: Mapping[str, Sequence[Ledger]]) -> Known:
-    """What a task's searches leave to others, and to be compared with."""
-    ours = found[TUNE]
-    best = [run for ledger in ours if (run := ledger.best(BUDGET))]
-    return Known(
-        family=space.study.family,
-        features=library.features(space.task),
-        least=min(loss for ledgers in found.values() for ledger in ledgers for _, loss, _ in ledger.curve),
-        leaders=tuple(leaders(ledger, width) for ledger in ours),
-        losses=tuple(run.validation.loss for run in best),
-        fresh=tuple(ledger.fresh for ledger in ours),
-    )
-
-
-def leaders(ledger: Ledger, width: int) -> tuple[Recipe, ...]:
-    """The best recipes of a search, as its record has them: moved back to the reference width."""
-    runs = sorted(ledger.curve, key=lambda one: one[1])[:LEADERS]
-    found = [run.trial.recipe for _, _, run in runs]
-    return tuple(replace(one, lr=one.lr / at_width(replace(one, lr=1.0), width).lr) for one in found)
-
-
 RANKED = 40
 """Recipes that are drawn at random and trained for several lengths."""
 
@@ -251,7 +155,7 @@ def short(names: Sequence[str], root: Path) -> None:
     print(f"| task, width | recipes | {' | '.join(f'of {share:.2f} of the epochs' for share in lengths)} |")
     print("|---" * (2 + len(lengths)) + "|")
     for name in names:
-        space = Workspace.create(TASKS[name], root / name)
+        space = workspace(name, root)
         around, made = tune.Space.of(space.study, space.task.signature, SEARCHED[name]), optuna.create_study()
         made.sampler = optuna.samplers.RandomSampler(seed=0)
         tried = [around.propose(made.ask()).recipe for _ in range(RANKED)]

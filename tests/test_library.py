@@ -16,7 +16,7 @@ from sizewise import library, tasks
 from sizewise.cli import main
 from sizewise.errors import IntegrityError, StoreError
 from sizewise.library import Similar, distance, guess
-from sizewise.records import Cost, Estimate, Plan, Precedent, Recipe, from_json, to_json
+from sizewise.records import Cost, Estimate, Plan, Precedent, Proposal, Recipe, from_json, to_json
 from sizewise.study import Workspace
 from tests.builders import around, toy_task
 
@@ -50,8 +50,12 @@ def precedent(**changed: object) -> Precedent:
 
 
 def test_recipes_come_from_the_best_of_every_precedent_before_the_second_of_any() -> None:
-    a, b, c, d = (Recipe(lr=rate) for rate in (0.1, 0.2, 0.3, 0.4))
-    near, middle, far = precedent(recipe=d, recipes=(a, b)), precedent(recipe=c), precedent(recipes=(a, d))
+    a, b, c, d = (Proposal(Recipe(lr=rate), "cnn") for rate in (0.1, 0.2, 0.3, 0.4))
+    near, middle, far = (
+        precedent(recipe=d.recipe, recipes=(a, b)),
+        precedent(recipe=c.recipe),
+        precedent(recipes=(a, d)),
+    )
     found = [Similar(near, 0.1), Similar(middle, 0.5), Similar(far, 2.0)]
     assert library.recipes(found, 9) == (a, c, b, d)
     assert library.recipes(found, 2) == (a, c)

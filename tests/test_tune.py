@@ -17,10 +17,10 @@ from sizewise.config import Study, Sweep
 from sizewise.errors import MissingExtraError
 from sizewise.loop import Data, unused
 from sizewise.proposals import opened
-from sizewise.records import Recipe, Run, Trial, TunedRecipe, from_json
+from sizewise.records import Proposal, Recipe, Run, Trial, TunedRecipe, from_json
 from sizewise.store import Store
 from sizewise.tune.search import FRACTION, rungs
-from sizewise.tune.space import Proposal, Space
+from sizewise.tune.space import Space
 from tests.builders import toy_task
 from tests.builders import train as train_here
 from tests.test_loop import tagged
@@ -43,7 +43,7 @@ class Trainer:
 
 
 def searched(
-    root: Path, trainer: Trainer, trials: int, first: Sequence[Recipe] = (), *, how: tune.How = "whole runs"
+    root: Path, trainer: Trainer, trials: int, first: Sequence[Proposal] = (), *, how: tune.How = "whole runs"
 ) -> tune.Searched:
     return tune.search(STUDY, TASK, 4, Store(root), trainer, trials=trials, at_once=2, first=first, how=how)
 
@@ -94,6 +94,11 @@ def test_depth_and_dropout_are_varied_where_there_are_any(tmp_path: Path) -> Non
         first, *others = [around.propose(asked.ask()) for _ in range(30)]
     assert (first.family, first.recipe.dropout) == ("lstm", None)
     assert {one.family for one in others} == {"lstm", "lstm:1", "lstm:4"}
+    assert [values["shape"] for values in around.first([Proposal(own, "lstm:4"), Proposal(own, "cnn")])][:3] == [
+        "lstm",
+        "lstm:4",
+        "lstm",
+    ]
     shares = [one.recipe.dropout for one in others if one.recipe.dropout is not None]
     assert 0 <= min(shares) < 0.1 < 0.4 < max(shares) <= 0.5
     kept = Space.of(study, task.signature, 8, shaped=False)
@@ -129,7 +134,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Trainer, tune.
     root = tmp_path_factory.mktemp("tune")
     trainer = Trainer(root)
     good = replace(OWN, lr=2e-3)
-    return root, trainer, searched(root, trainer, 14, [good], how="halving")
+    return root, trainer, searched(root, trainer, 14, [Proposal(good, "cnn")], how="halving")
 
 
 def test_a_search_stops_the_worse_early_and_counts_what_they_cost(done: tuple[Path, Trainer, tune.Searched]) -> None:
@@ -172,7 +177,7 @@ def test_a_search_goes_on_where_it_stopped(done: tuple[Path, Trainer, tune.Searc
 
 def test_whole_runs_teach_what_to_try_next(tmp_path: Path) -> None:
     trainer = Trainer(tmp_path)
-    found = searched(tmp_path, trainer, 12, [replace(OWN, weight_decay=1e-3)])
+    found = searched(tmp_path, trainer, 12, [Proposal(replace(OWN, weight_decay=1e-3), "cnn")])
     first = [trial.recipe for trial in trainer.asked[:4]]
     assert [one.optimizer for one in first] == ["adam", "adam", "prodigy", "adam"]
     assert [one.weight_decay for one in first] == pytest.approx([0, 1e-3, 0, 0])

@@ -3,48 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 from sizewise import compress
 from sizewise.compress import chains
 from sizewise.compress.candidates import BLAME
-from sizewise.config import Study
 from sizewise.methods import Distil, Narrow, said
 from sizewise.paired import compare_runs
-from sizewise.records import Blame, Candidate, Choice, Comparison, Compression, Run, Trial
+from sizewise.records import Blame, Candidate, Comparison, Compression, Run, Trial
 from sizewise.store import Store, read_json
-from sizewise.tasks import Task
-from sizewise.timed import Timed
-
-Train = Callable[[Sequence[Trial], Callable[[Trial], float]], tuple[Run, ...]]
-"""Trains trials, or finds them trained, with the predicted seconds of each."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """What a compression works on, and what it reports to.
-
-    Attributes:
-        sizes: the sweep's runs by width.
-        workers: trials that are trained at a time.
-        said: called with a sentence when a part begins; `share` with what is done of it.
-    """
-
-    study: Study
-    task: Task
-    store: Store
-    choice: Choice
-    sizes: Mapping[int, Sequence[Run]]
-    train: Train
-    workers: int
-    said: Callable[[str], None]
-    share: Callable[[float], None]
+from sizewise.timed import Stage, Timed
 
 
 def compressed(on: Stage) -> Compression:
     """Prune, distil and quantize; every result becomes a candidate beside the models trained small."""
-    timed = _timed(on) if on.study.compress.time_seconds else None
+    timed = Timed(on) if on.study.compress.time_seconds else None
     runs, left_out = _runs(on, timed)
     models = compress.models(on.study, on.sizes, on.choice, runs, on.store)
     on.said(f"convert {len(models)} models for each runtime and precision")
@@ -77,20 +50,6 @@ def _runs(on: Stage, timed: Timed | None) -> tuple[tuple[Run, ...], tuple[str, .
         runs += searched
         failed += not_done
     return tuple({run.trial.key: run for run in runs}.values()), left_out + failed
-
-
-def _timed(on: Stage) -> Timed:
-    return Timed(
-        on.study,
-        on.task,
-        on.store,
-        on.choice,
-        on.sizes,
-        train=lambda trials: on.train(trials, lambda trial: 1.0),
-        workers=on.workers,
-        stage=on.said,
-        share=on.share,
-    )
 
 
 def _beside_training_small(on: Stage, runs: Sequence[Run]) -> tuple[Comparison, ...]:

@@ -33,7 +33,7 @@ from sizewise import choose as choosing
 from sizewise import compress as compression
 from sizewise import scenarios as loads
 from sizewise import search as searching
-from sizewise.compressed import Stage, compressed
+from sizewise.compressed import compressed
 from sizewise.config import Study
 from sizewise.errors import DataError, IntegrityError, SizewiseError, UsageError
 from sizewise.export import export as export_model
@@ -62,6 +62,7 @@ from sizewise.shared import Shared
 from sizewise.starts import Starts
 from sizewise.store import Store
 from sizewise.tasks import Task
+from sizewise.timed import Stage
 from sizewise.train import Event, Source
 from sizewise.tune import rates
 

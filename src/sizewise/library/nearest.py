@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sizewise.library.features import SCALES
-from sizewise.records import Cost, Estimate, Guess, Law, Precedent, Recipe
+from sizewise.records import Cost, Estimate, Guess, Law, Precedent, Proposal
 
 Array = NDArray[np.float64]
 
@@ -63,14 +63,18 @@ def nearest(features: Mapping[str, float], precedents: Sequence[Precedent]) -> t
     return tuple(one for one in found if math.isfinite(one.distance))[:NEIGHBOURS]
 
 
-def recipes(found: Sequence[Similar], most: int) -> tuple[Recipe, ...]:
+def recipes(found: Sequence[Similar], most: int) -> tuple[Proposal, ...]:
     """Recipes to try: the best of every precedent, nearest first, then the second of each, up to so many.
 
     What is `FAR` is left out, so that a study that is like none before begins as if there were none.
     """
-    known = [one.precedent.recipes or (one.precedent.recipe,) for one in found if one.distance <= FAR]
-    in_turn = (recipe for rank in zip_longest(*known) for recipe in rank if recipe is not None)
+    known = [_best(one.precedent) for one in found if one.distance <= FAR]
+    in_turn = (one for rank in zip_longest(*known) for one in rank if one is not None)
     return tuple(islice(dict.fromkeys(in_turn), most))
+
+
+def _best(precedent: Precedent) -> tuple[Proposal, ...]:
+    return precedent.recipes or (Proposal(precedent.recipe, precedent.family),)
 
 
 def exponents(found: Sequence[Law]) -> dict[str, Estimate]:

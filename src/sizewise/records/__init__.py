@@ -67,7 +67,7 @@ from sizewise.records.precedent import Guess, Precedent
 from sizewise.records.run import Cost, Engine, Failure, Parallelism, Plan, Point, Run, Scores, Strategy, Tier
 from sizewise.records.task import Layout, Problem, Reading, Signature
 from sizewise.records.trial import Origin, Recipe, Trial, Weights
-from sizewise.records.tuned import Tried, TunedRecipe, Verification
+from sizewise.records.tuned import Proposal, Tried, TunedRecipe, Verification
 
 __all__ = [
     "AdaptiveSweep",
@@ -113,6 +113,7 @@ __all__ = [
     "Precedent",
     "Precision",
     "Problem",
+    "Proposal",
     "RateCheck",
     "Reading",
     "Recipe",

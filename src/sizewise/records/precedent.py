@@ -7,6 +7,7 @@ from typing import Literal
 
 from sizewise.records.estimate import Estimate
 from sizewise.records.trial import Recipe
+from sizewise.records.tuned import Proposal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Precedent:
     exponents: dict[str, Estimate]
     runs: int
     seconds: float
-    recipes: tuple[Recipe, ...] = ()
+    recipes: tuple[Proposal, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,6 +31,14 @@ class Verification:
 
 
 @dataclasses.dataclass(frozen=True)
+class Proposal:
+    """What a search tries: a recipe, at the reference width, and the family that is trained by it."""
+
+    recipe: Recipe
+    family: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Tried:
     """A recipe that a search trained once.
 
@@ -57,7 +65,7 @@ class TunedRecipe:
         failed: why proposals could not be done.
         seconds, early_seconds: of training the search, and of what was stopped early; `verify_seconds` came after.
         verified: at `width`, and at a larger one.
-        leaders: the best few of the study's own depth, best first, for the library.
+        leaders: the best few, best first, for the library.
         frontier: where training time was to be short, too: the recipes with the lowest loss for their time, fastest
             first, of one run each.
     """
@@ -74,5 +82,5 @@ class TunedRecipe:
     early_seconds: float
     verify_seconds: float
     verified: tuple[Verification, ...]
-    leaders: tuple[Recipe, ...] = ()
+    leaders: tuple[Proposal, ...] = ()
     frontier: tuple[Tried, ...] = ()

@@ -10,8 +10,8 @@ said.py      that record in words
 
 from sizewise.tune.said import flags, sentences
 from sizewise.tune.search import How, Searched, search
-from sizewise.tune.space import Proposal, Space
+from sizewise.tune.space import Space
 from sizewise.tune.tuned import tuned
 from sizewise.tune.verify import verify
 
-__all__ = ["How", "Proposal", "Searched", "Space", "flags", "search", "sentences", "tuned", "verify"]
+__all__ = ["How", "Searched", "Space", "flags", "search", "sentences", "tuned", "verify"]

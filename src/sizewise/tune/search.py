@@ -22,11 +22,11 @@ from sizewise import plan, recipe
 from sizewise.config import Study
 from sizewise.errors import SizewiseError
 from sizewise.proposals import REASON, Search, opened
-from sizewise.records import Recipe, Run, Trial
+from sizewise.records import Proposal, Run, Trial
 from sizewise.store import Store
 from sizewise.tasks import Task
 from sizewise.tune.rates import log_loss
-from sizewise.tune.space import Proposal, Space
+from sizewise.tune.space import Space
 
 JOURNAL = "tune.journal"
 """File of the study's folder that Optuna writes."""
@@ -53,7 +53,7 @@ class Searched:
         best: what had the lowest validation loss of all that went to the end.
         tried, stopped, failed: proposals in all, those that were stopped early, and why others could not be done.
         runs: keys of all runs; `early` of those that were stopped.
-        leaders: the best `LEADERS` recipes of the study's own depth that went to the end, best first.
+        leaders: the best `LEADERS` that went to the end, best first.
         frontier: where training time was to be short, too: what nothing else was as good as in both, with its loss and
             its seconds, fastest first.
     """
@@ -64,7 +64,7 @@ class Searched:
     failed: tuple[str, ...]
     runs: tuple[str, ...]
     early: tuple[str, ...]
-    leaders: tuple[Recipe, ...]
+    leaders: tuple[Proposal, ...]
     frontier: tuple[tuple[Proposal, float, float], ...]
 
 
@@ -77,7 +77,7 @@ def search(
     *,
     trials: int,
     at_once: int = 1,
-    first: Sequence[Recipe] = (),
+    first: Sequence[Proposal] = (),
     seed: int = 0,
     shaped: bool = True,
     how: How = "whole runs",
@@ -195,6 +195,6 @@ def _summary(asked: Search, space: Space) -> Searched:
         failed=tuple(dict.fromkeys(one.user_attrs[REASON] for one in told if REASON in one.user_attrs)),
         runs=tuple(dict.fromkeys(key for found in keys.values() for key in found)),
         early=tuple(dict.fromkeys(key for number in early for key in keys[number])),
-        leaders=tuple(one.recipe for one in proposals if one.family == space.own.family)[:LEADERS],
+        leaders=tuple(proposals[:LEADERS]),
         frontier=tuple((space.propose(one), *one.values) for one in asked.frontier()) if space.shortened else (),
     )

@@ -14,7 +14,7 @@ from sizewise import families
 from sizewise.config import Study
 from sizewise.errors import UsageError
 from sizewise.recipe import OPTIMIZERS, dropout_layers
-from sizewise.records import Recipe, Signature
+from sizewise.records import Proposal, Recipe, Signature
 
 RATES = (0.1, 10.0)
 """Factors of an optimizer's usual learning rate, which is the study's own. One that finds its rate takes a factor of
@@ -52,14 +52,6 @@ def schedules(own: Recipe) -> tuple[str, ...]:
 def decays(own: Recipe) -> tuple[float, float]:
     """The range of weight decay, which the study's own lies in."""
     return DECAYS[0], max(own.weight_decay, DECAYS[1])
-
-
-@dataclass(frozen=True)
-class Proposal:
-    """What a search tries: a recipe, at the reference width, and the family that is trained by it."""
-
-    recipe: Recipe
-    family: str
 
 
 @dataclass(frozen=True)
@@ -123,9 +115,12 @@ class Space:
         shapes = tuple(self.shapes)
         return Proposal(recipe, trial.suggest_categorical("shape", shapes) if len(shapes) > 1 else self.own.family)
 
-    def values_of(self, recipe: Recipe) -> dict[str, Any] | None:
-        """What `propose` would have to be told to make a recipe that is like this one, of the study's own shape; None
-        if it never would."""
+    def values_of(self, recipe: Recipe, family: str = "") -> dict[str, Any] | None:
+        """What `propose` would have to be told to make a recipe that is like this one; None if it never would.
+
+        Args:
+            family: a shape of the study's own; what is none that may be tried stands for the study's own.
+        """
         own, method = self.own.recipe, OPTIMIZERS[recipe.optimizer]
         rate = recipe.lr**2 if method.factor else recipe.lr / own_rate(own)
         low, high = decays(own)
@@ -145,20 +140,21 @@ class Space:
         if self.drops:
             values["dropout"] = min(USUAL if recipe.dropout is None else recipe.dropout, DROPOUTS[1])
         if len(self.shapes) > 1:
-            values["shape"] = self.own.family
+            values["shape"] = family if family in self.shapes else self.own.family
         if self.shortened:
             values["length"] = min(max(recipe.epochs / own.epochs, LENGTHS[0]), LENGTHS[1])
         return values
 
-    def first(self, known: Sequence[Recipe]) -> list[dict[str, Any]]:
+    def first(self, known: Sequence[Proposal]) -> list[dict[str, Any]]:
         """What is tried before anything is learned: the study's own recipe, known ones, and two that differ from it in
         what is likeliest to be wrong with it: the rate, found by an optimizer itself, with augmentation where there can
         be any, and a larger rate without.
         """
         own = self.own.recipe
         finding = replace(own, optimizer="prodigy", lr=1.0, augment=own.augment or self._augments)
-        tried = (own, *known, finding, replace(own, lr=own.lr * STEP))
-        return [values for recipe in tried if (values := self.values_of(recipe)) is not None]
+        guesses = (finding, replace(own, lr=own.lr * STEP))
+        tried = (self.own, *known, *(Proposal(one, self.own.family) for one in guesses))
+        return [values for one in tried if (values := self.values_of(one.recipe, one.family)) is not None]
 
     def _epochs(self, trial: Any) -> int:
         share: float = trial.suggest_float("length", *LENGTHS, log=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from sizewise.config import Study
-from sizewise.records import Recipe, Tried, TunedRecipe
+from sizewise.records import Proposal, Tried, TunedRecipe
 from sizewise.store import Store
 from sizewise.tasks import Task
 from sizewise.tune.search import How, Train, search
@@ -21,7 +21,7 @@ def tuned(
     *,
     trials: int,
     at_once: int,
-    first: Sequence[Recipe],
+    first: Sequence[Proposal],
     shaped: bool,
     how: How,
     stage: Callable[[str], None],

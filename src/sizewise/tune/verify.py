@@ -19,12 +19,12 @@ from sizewise.config import Study
 from sizewise.errors import SizewiseError
 from sizewise.loop import unused
 from sizewise.paired import Array, compare_scores, example_scores
-from sizewise.records import Comparison, Run, Trial, Verification
+from sizewise.records import Comparison, Proposal, Run, Trial, Verification
 from sizewise.runtimes import eager
 from sizewise.store import Store
 from sizewise.tasks import Split, Task
 from sizewise.tune.search import FRACTION, Train, by_key
-from sizewise.tune.space import Proposal, equal_width
+from sizewise.tune.space import equal_width
 
 SEEDS = 5
 
