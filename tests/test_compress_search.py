@@ -80,7 +80,7 @@ def first(copy: Models) -> Searched:
 def logged(models: Models) -> list[optuna.trial.FrozenTrial]:
     """What Optuna itself reads from the study's folder."""
     storage = optuna.storages.JournalStorage(JournalFileBackend(str(models.store / search.JOURNAL)))
-    return optuna.load_study(study_name=search.STUDY, storage=storage).get_trials()
+    return optuna.load_study(study_name=None, storage=storage).get_trials()  # the only one
 
 
 def test_survivors_are_smaller_models_that_were_trained(copy: Models, first: Searched) -> None:

@@ -20,7 +20,7 @@ from sizewise.proposals import opened
 from sizewise.records import Proposal, Recipe, Run, Trial, TunedRecipe, from_json
 from sizewise.store import Store
 from sizewise.tune.search import FRACTION, rungs
-from sizewise.tune.space import Space
+from sizewise.tune.space import Space, at_an_end
 from tests.builders import toy_task
 from tests.builders import train as train_here
 from tests.test_loop import tagged
@@ -81,6 +81,15 @@ def test_what_cannot_be_proposed_is_not_suggested() -> None:
     assert SPACE.values_of(replace(OWN, lr=1.0)) is None
     assert SPACE.values_of(replace(OWN, optimizer="muon")) is None
     assert SPACE.values_of(replace(OWN, schedule="wsd")) is None
+
+
+def test_a_rate_at_an_end_of_what_is_tried_is_known() -> None:
+    assert at_an_end(OWN, OWN) is None
+    assert at_an_end(OWN, replace(OWN, lr=9.9 * OWN.lr)) == "largest"
+    assert at_an_end(OWN, replace(OWN, lr=0.1 * OWN.lr)) == "smallest"
+    assert at_an_end(OWN, replace(OWN, lr=0.11 * OWN.lr)) is None
+    assert at_an_end(OWN, replace(OWN, optimizer="prodigy", lr=3.162)) is None
+    assert at_an_end(replace(OWN, optimizer="prodigy", lr=1.0), replace(OWN, lr=10 * Recipe().lr)) == "largest"
 
 
 def test_depth_and_dropout_are_varied_where_there_are_any(tmp_path: Path) -> None:
@@ -173,6 +182,18 @@ def test_a_search_goes_on_where_it_stopped(done: tuple[Path, Trainer, tune.Searc
     more = searched(root, again, 16, how="halving")
     assert more.tried == 16
     assert set(found.runs) < set(more.runs)
+
+
+def test_what_was_learned_around_one_recipe_is_not_said_of_another(tmp_path: Path) -> None:
+    trainer, other = Trainer(tmp_path), replace(STUDY, recipe=replace(OWN, lr=2e-3))
+    searched(tmp_path, trainer, 2)
+    assert len(trainer.asked) == 2
+    found = tune.search(other, TASK, 4, Store(tmp_path), trainer, trials=2)
+    assert found.tried == 2
+    assert len(trainer.asked) == 4
+    assert trainer.asked[2].recipe.lr == pytest.approx(10 * trainer.asked[0].recipe.lr)
+    assert searched(tmp_path, trainer, 2).tried == 2
+    assert len(trainer.asked) == 4
 
 
 def test_whole_runs_teach_what_to_try_next(tmp_path: Path) -> None:
@@ -294,6 +315,7 @@ def test_the_command_says_what_was_found_and_how_to_train_with_it(
     assert "a gap of" in said
     assert main([*command, "--json"]) in (0, 3)
     found = from_json(TunedRecipe, json.loads(capsys.readouterr().out))
+    assert ("that is tried: a better one may lie beyond" in said) == bool(at_an_end(found.own, found.recipe))
     assert (found.stopped, found.early_seconds) == (0, 0.0)
     assert [one.width for one in found.verified] == [4, 8]
     if found.recipe != found.own:

@@ -9,6 +9,8 @@ successive halving (Li et al. 2020, arXiv:1810.05934).
 
 from __future__ import annotations
 
+import hashlib
+import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sizewise.errors import extra
+from sizewise.records import to_json
 
 FEWEST = 3
 """Outcomes that a Gaussian process is fitted to at least."""
@@ -84,12 +87,21 @@ class Search:
 
 @contextmanager
 def opened(
-    path: Path, name: str, objectives: Sequence[str], *, needed_for: str, halve: int = 0, seed: int = 0
+    path: Path,
+    name: str,
+    objectives: Sequence[str],
+    *,
+    needed_for: str,
+    about: Sequence[object] = (),
+    halve: int = 0,
+    seed: int = 0,
 ) -> Iterator[Search]:
     """The search that a journal holds, or a new one.
 
     Args:
         objectives: what is made small, in words.
+        about: records and plain values on which outcomes depend besides what is proposed: where one differs, another
+            search begins beside the first, since what the first learned is not true of it.
         halve: reduction factor of successive halving; 0 stops nothing early.
 
     Raises:
@@ -101,7 +113,7 @@ def opened(
     path.parent.mkdir(parents=True, exist_ok=True)
     with _quiet(optuna):
         made = optuna.create_study(
-            study_name=name,
+            study_name=_named(name, about),
             storage=optuna.storages.JournalStorage(JournalFileBackend(str(path))),
             directions=["minimize"] * len(objectives),
             pruner=optuna.pruners.SuccessiveHalvingPruner(1, halve) if halve else optuna.pruners.NopPruner(),
@@ -111,6 +123,13 @@ def opened(
         drawn = seed + len(made.get_trials(deepcopy=False))  # so that one that goes on does not draw the same again
         made.sampler = _sampler(optuna, drawn, several=len(objectives) > 1, halved=halve > 0)
         yield Search(optuna, made)
+
+
+def _named(name: str, about: Sequence[object]) -> str:
+    if not about:
+        return name
+    text = json.dumps(to_json(list(about)), sort_keys=True)
+    return f"{name} [{hashlib.sha256(text.encode()).hexdigest()[:8]}]"
 
 
 def _sampler(optuna: Any, seed: int, *, several: bool, halved: bool) -> Any:

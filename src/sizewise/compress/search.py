@@ -24,8 +24,8 @@ from sizewise.records import Run, Trial
 from sizewise.store import Store
 from sizewise.tasks import Task
 
-JOURNAL, STUDY = "search.journal", "chains"
-"""File of the study's folder that Optuna writes, and what it calls the search."""
+JOURNAL = "search.journal"
+"""File of the study's folder that Optuna writes."""
 
 OBJECTIVES = ("validation loss", "parameters", "operations")
 ORDERS = ("prune", "factorize", "prune, factorize", "factorize, prune")
@@ -89,7 +89,8 @@ def search(
     failed: list[str] = []
     orders, last = _choices(study, parent, task, store)
     data = Data.of(task)
-    with opened(store / JOURNAL, STUDY, OBJECTIVES, needed_for="compress --time") as asked:
+    about = (parent.trial.key, *orders, *last, *study.compress.methods)
+    with opened(store / JOURNAL, "chains", OBJECTIVES, needed_for="compress --time", about=about) as asked:
         while (not found and not failed) or time.monotonic() < until(tuple(found.values())):
             batch = [asked.ask() for _ in range(at_once)]
             proposed = [_propose(trial, orders, last) for trial in batch]

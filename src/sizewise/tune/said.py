@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from sizewise import words
 from sizewise.records import Tried, TunedRecipe, Verification
+from sizewise.tune.space import at_an_end
 
 OWN = "the study's own"
 STANDING = {"better": "better than", "worse": "worse than", "undetermined": "not told apart from"}
@@ -21,6 +22,9 @@ def sentences(found: TunedRecipe) -> Iterator[str]:
         f"verified in {found.verify_seconds:.0f} s"
     )
     yield f"best by validation loss: {flags(found) or OWN}"
+    if (end := at_an_end(found.own, found.recipe)) is not None:
+        rate = f"{found.recipe.lr:.3g}"
+        yield f"its learning rate is the {end} that is tried: a better one may lie beyond; to search there: --lr {rate}"
     if found.family != found.own_family:
         yield (
             f"{found.family} is compared with {found.own_family} at as many parameters: "

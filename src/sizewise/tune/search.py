@@ -26,7 +26,7 @@ from sizewise.records import Proposal, Run, Trial
 from sizewise.store import Store
 from sizewise.tasks import Task
 from sizewise.tune.rates import log_loss
-from sizewise.tune.space import Space
+from sizewise.tune.space import Space, optimizers
 
 JOURNAL = "tune.journal"
 """File of the study's folder that Optuna writes."""
@@ -103,7 +103,8 @@ def search(
     goals, halve = (LOSS, SECONDS) if timed else (LOG_LOSS,), REDUCTION if halving else 0
     train_batch = _climb if halving else partial(_finish, timed=timed)
     name = f"recipe at width {width} by {how}"
-    with opened(store / JOURNAL, name, goals, needed_for="tune", halve=halve, seed=seed) as asked:
+    about = (task.fingerprint, study.recipe.decisive(), study.family, *space.shapes, *optimizers(study.recipe))
+    with opened(store / JOURNAL, name, goals, needed_for="tune", about=about, halve=halve, seed=seed) as asked:
         asked.resume()
         for values in space.first(first):
             asked.suggest(values)

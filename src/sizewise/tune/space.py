@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -19,6 +19,9 @@ from sizewise.records import Proposal, Recipe, Signature
 RATES = (0.1, 10.0)
 """Factors of an optimizer's usual learning rate, which is the study's own. One that finds its rate takes a factor of
 that, and is less sensitive to it: the root of these."""
+
+CLOSE = 1.05
+"""Factor within which a rate counts as an end of the range."""
 
 STEP = 3.0
 """Factor of the rate that is tried at once."""
@@ -188,6 +191,19 @@ def equal_width(own: str, width: int, other: str, signature: Signature) -> int:
 def own_rate(own: Recipe) -> float:
     """The rate that others are factors of; an optimizer that finds its own says nothing of theirs."""
     return Recipe().lr if OPTIMIZERS[own.optimizer].factor else own.lr
+
+
+def at_an_end(own: Recipe, recipe: Recipe) -> Literal["smallest", "largest"] | None:
+    """Which end of the rates that are tried a recipe's lies at, if it does: a better one may lie beyond.
+
+    An optimizer that finds its rate lies nowhere: its factor seldom matters so much.
+    """
+    if OPTIMIZERS[recipe.optimizer].factor:
+        return None
+    low, high = (own_rate(own) * factor for factor in RATES)
+    if recipe.lr >= high / CLOSE:
+        return "largest"
+    return "smallest" if recipe.lr <= low * CLOSE else None
 
 
 def shown(values: Mapping[str, Any]) -> str:
