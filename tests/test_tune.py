@@ -77,8 +77,13 @@ def test_a_recipe_is_proposed_again_as_it_was(tmp_path: Path) -> None:
             assert (again.lr, again.weight_decay) == pytest.approx((recipe.lr, recipe.weight_decay))
 
 
+def test_a_recipe_that_lies_outside_is_suggested_at_the_end_of_the_range() -> None:
+    far = SPACE.values_of(replace(OWN, lr=1.0, weight_decay=3.0, batch_size=1024))
+    assert far is not None
+    assert (far["rate"], far["weight decay"], far["batch doublings"]) == (10.0, 0.1, 1)
+
+
 def test_what_cannot_be_proposed_is_not_suggested() -> None:
-    assert SPACE.values_of(replace(OWN, lr=1.0)) is None
     assert SPACE.values_of(replace(OWN, optimizer="muon")) is None
     assert SPACE.values_of(replace(OWN, schedule="wsd")) is None
 

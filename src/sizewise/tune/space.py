@@ -119,7 +119,10 @@ class Space:
         return Proposal(recipe, trial.suggest_categorical("shape", shapes) if len(shapes) > 1 else self.own.family)
 
     def values_of(self, recipe: Recipe, family: str = "") -> dict[str, Any] | None:
-        """What `propose` would have to be told to make a recipe that is like this one; None if it never would.
+        """What `propose` would have to be told to make a recipe that is like this one; None if none is like it.
+
+        A number outside its range becomes the end of the range: the study's own rate may be so small that what served
+        others lies beyond.
 
         Args:
             family: a shape of the study's own; what is none that may be tried stands for the study's own.
@@ -127,15 +130,14 @@ class Space:
         own, method = self.own.recipe, OPTIMIZERS[recipe.optimizer]
         rate = recipe.lr**2 if method.factor else recipe.lr / own_rate(own)
         low, high = decays(own)
-        inside = RATES[0] <= rate <= RATES[1] and recipe.weight_decay <= high
-        if not inside or recipe.optimizer not in optimizers(own) or recipe.schedule not in schedules(own):
+        if recipe.optimizer not in optimizers(own) or recipe.schedule not in schedules(own):
             return None
         doublings = round(math.log2(recipe.batch_size / own.batch_size))
         values: dict[str, Any] = {
             "optimizer": recipe.optimizer,
-            "rate": rate,
+            "rate": min(max(rate, RATES[0]), RATES[1]),
             "schedule": recipe.schedule,
-            "weight decay": max(recipe.weight_decay, low),
+            "weight decay": min(max(recipe.weight_decay, low), high),
             "batch doublings": min(max(doublings, DOUBLINGS[0]), DOUBLINGS[1]),
         }
         if self._augments:
