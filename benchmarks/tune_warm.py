@@ -20,7 +20,7 @@ from tune_tasks import SEARCHED, workspace
 from sizewise import library, stats
 from sizewise.loop import Data, Start, train_one, unused
 from sizewise.recipe import at_width
-from sizewise.records import Proposal, Recipe, Run
+from sizewise.records import Proposal, Recipe, Run, Trial
 from sizewise.store import Store, read_json, write_json
 from sizewise.study import KNOWN, Workspace
 from sizewise.tune.search import FRACTION, LEADERS
@@ -92,22 +92,23 @@ def repeats(name: str, root: Path, told: Callable[[int], Sequence[Proposal]]) ->
         led = [run for look in LOOKS if (run := ledger.best(look))]
         known = {round(spent): loss for spent, loss, _ in ledger.curve}
         losses = tuple(known.get(number, math.inf) for number in range(1, TRIALS + 1))
-        found.append(Searched(losses, leaders(ledger, width), tuple(map(fresh, led))))
+        found.append(Searched(losses, leaders(ledger), tuple(map(fresh, led))))
         print(f"{name}, repeat {repeat}: fresh {found[-1].fresh}", file=sys.stderr, flush=True)
     signature = space.task.signature
     kind = (signature.problem, signature.layout, space.study.family)
     return Known(kind, library.features(space.task), tuple(found))
 
 
-def leaders(ledger: Ledger, width: int) -> tuple[Proposal, ...]:
-    """The best recipes of a search, moved back to the reference width."""
+def leaders(ledger: Ledger) -> tuple[Proposal, ...]:
+    """The best recipes of a search, moved back to the reference width from that of their own shape."""
     best = sorted(ledger.curve, key=lambda one: one[1])[:LEADERS]
-    return tuple(Proposal(unscaled(run.trial.recipe, width), run.trial.family) for _, _, run in best)
+    return tuple(Proposal(unscaled(run.trial), run.trial.family) for _, _, run in best)
 
 
-def unscaled(one: Recipe, width: int) -> Recipe:
-    """The recipe that the rule for widths makes this one of."""
-    return replace(one, lr=one.lr / at_width(replace(one, lr=1.0), width).lr)
+def unscaled(trial: Trial) -> Recipe:
+    """The recipe that the rule for widths makes a trial's of."""
+    one = trial.recipe
+    return replace(one, lr=one.lr / at_width(replace(one, lr=1.0), trial.width).lr)
 
 
 def cold(names: Sequence[str], root: Path) -> None:
