@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sizewise import words
+from sizewise.recipe import OPTIMIZERS
 from sizewise.records import Tried, TunedRecipe, Verification
 from sizewise.tune.space import at_an_end
 
@@ -23,8 +24,10 @@ def sentences(found: TunedRecipe) -> Iterator[str]:
     )
     yield f"best by validation loss: {flags(found) or OWN}"
     if (end := at_an_end(found.own, found.recipe)) is not None:
-        rate = f"{found.recipe.lr:.3g}"
-        yield f"its learning rate is the {end} that is tried: a better one may lie beyond; to search there: --lr {rate}"
+        yield (
+            f"its learning rate is the {end} that is tried: a better one may lie beyond; "
+            f"to search there: {_there(found)}"
+        )
     if found.family != found.own_family:
         yield (
             f"{found.family} is compared with {found.own_family} at as many parameters: "
@@ -48,6 +51,12 @@ def flags(found: TunedRecipe, tried: TunedRecipe | Tried | None = None) -> str:
     changed = {name: getattr(recipe, name) for name in VARIED if getattr(recipe, name) != getattr(own, name)}
     shape = {"family": tried.family} if tried.family != found.own_family else {}
     return " ".join(f"--{name.replace('_', '-')} {_plain(value)}" for name, value in (shape | changed).items())
+
+
+def _there(found: TunedRecipe) -> str:
+    """The flags of a search around the rate that was found: a factor of Prodigy's is no rate of others."""
+    finds = OPTIMIZERS[found.own.optimizer].factor
+    return (f"--optimizer {found.recipe.optimizer} " if finds else "") + f"--lr {found.recipe.lr:.3g}"
 
 
 def _plain(value: object) -> str:
