@@ -347,12 +347,12 @@ def test_a_compiled_run_repeats_to_the_bit_and_is_the_reference_run_up_to_roundi
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
-def test_where_there_is_no_compiler_it_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_where_there_is_no_compiler_it_is_said(tmp_path: Path) -> None:
     from torch._inductor import config
 
-    monkeypatch.setattr(config.cpp, "cxx", (None, str(tmp_path / "no-such-compiler")))
     module, batch = nn.Linear(3, 2), (torch.randn(7, 3), torch.randint(0, 2, (7,)))
-    with pytest.raises(UnavailableError, match="compiler"):
+    absent = config.patch({"cpp.cxx": (None, str(tmp_path / "no-such-compiler"))})
+    with absent, pytest.raises(UnavailableError, match="compiler"):
         compiled(traced(module, cross_entropy, batch), batch)
 
 

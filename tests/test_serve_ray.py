@@ -22,6 +22,7 @@ from sizewise.errors import UsageError
 from sizewise.runtimes import Runtime
 from sizewise.serve import on_ray
 from tests.test_runtimes import images, write_folders
+from tests.test_serve_operation import until
 
 pytestmark = pytest.mark.slow
 
@@ -32,6 +33,14 @@ def root(folders: dict[Runtime, Path], tmp_path_factory: pytest.TempPathFactory)
     place = tmp_path_factory.mktemp("served") / "digits"
     shutil.copytree(folders["onnxruntime"], place / "1")
     return place
+
+
+def routed(url: str) -> bool:
+    """Whether Ray's proxy has heard of the application: it is told some time after `serve.run` has returned."""
+    try:
+        return bool(urllib.request.urlopen(url).status == 200)
+    except OSError:
+        return False
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +54,7 @@ def address(ray_alone: None, root: Path) -> Iterator[str]:
         ray.init(address=cluster.address, log_to_driver=False)
         serve.start(http_options={"host": "127.0.0.1", "port": port})
         serve.run(on_ray.build({"folders": str(root), "replicas": "2"}))
+        until(lambda: routed(f"http://127.0.0.1:{port}/-/healthz"))
         yield f"127.0.0.1:{port}"
     finally:
         serve.shutdown()
