@@ -11,11 +11,15 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import BaseContext
 from multiprocessing.queues import Queue
 
 from sizewise.records import Failure, Trial
 from sizewise.train.worker import Event, Work, do
+
+COPIED = sys.platform == "linux"
+"""Whether workers are copies of one process; elsewhere one that has PyTorch in it is not safe to copy."""
 
 IMPORTED = ("sizewise.study", "torch._dynamo", "sklearn.model_selection")
 """What a worker needs, more or less: an optimizer imports PyTorch's compiler, and every split scikit-learn."""
@@ -50,8 +54,7 @@ def run(
     pending: dict[Future[Failure | None], Trial] = {}
     left = dict.fromkeys(trials)
     try:
-        with _environment():
-            pending |= {pool.submit(_work, trial): trial for trial in trials}
+        pending |= {pool.submit(_work, trial): trial for trial in trials}
         while pending:
             for future in wait(pending, return_when=FIRST_COMPLETED).done:
                 failure = future.result()
@@ -71,26 +74,32 @@ def run(
 
 
 def _context() -> BaseContext:
-    """How workers start: as copies of a process that has imported what they need, once for all stages of a command.
+    """How workers start.
 
     A worker of its own making spends 6 seconds of a core on imports before its first step, and a search starts some at
-    every stage. Elsewhere than on Linux a process that has PyTorch in it is not safe to copy.
+    every stage. Copies of a process that has imported all that cost it once.
     """
-    if sys.platform != "linux":
+    if not COPIED:
         return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(IMPORTED))
-    return context
+    forkserver.set_forkserver_preload(list(IMPORTED))
+    resource_tracker.ensure_running()  # it would let interrupts through again
+    with _inherited():
+        forkserver.ensure_running()
+    return multiprocessing.get_context("forkserver")
 
 
 @contextmanager
-def _environment() -> Iterator[None]:
-    """Processes that start meanwhile start in the environment of `WORKERS`, unless the user said otherwise."""
+def _inherited() -> Iterator[None]:
+    """A process that starts meanwhile has the environment of `WORKERS`, unless the user said otherwise, and is deaf to
+    Ctrl+C, which reaches every process of a terminal: the parent answers it.
+    """
     missing = WORKERS.keys() - os.environ.keys()
     os.environ.update({name: WORKERS[name] for name in missing})
+    heard = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, heard)
         for name in missing:
             os.environ.pop(name, None)  # another thread may have done so
 
@@ -108,10 +117,10 @@ class _Worker:
 
 
 def _start_worker(work: Work, events: Queue[Event | None], environment: dict[str, str]) -> None:
-    os.environ.clear()  # it is that of the first worker's time
+    os.environ.clear()  # a copy has that of the command's first stage
     os.environ.update(environment)
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C reaches every process of a terminal; the parent answers it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where workers are no copies
     _Worker.work, _Worker.events = work, events
 
 
