@@ -6,6 +6,7 @@
     python benchmarks/tune.py short       how well short runs rank recipes: rank correlation with whole runs
     python benchmarks/tune.py cold        search each task five times as `sizewise tune` does, and leave records of it
     python benchmarks/tune.py warm        the same, told the records of the other tasks: what that saves
+    python benchmarks/tune.py confirm     the leaders of the cold searches over more seeds: what that gains
 
 The grids are a tabulated benchmark: each run is trained once, and a replay draws its seeds from them without repeats,
 so that hundreds of studies cost as much as one. Replays of one task share runs and are therefore not independent: their
@@ -26,7 +27,7 @@ import optuna
 import torch
 from tune_search import searched, short
 from tune_tasks import POOL, TASKS
-from tune_warm import cold, warm
+from tune_warm import cold, confirmed, warm
 
 from sizewise import paired, plan, stats
 from sizewise.adaptive import next_step, spending
@@ -138,10 +139,13 @@ def adaptive(names: Sequence[str], root: Path, workers: int, replays: int) -> No
             print(rows(f"{name}, margin {margin:g}", found, most), flush=True)
 
 
+PARTS = {"search": searched, "short": short, "cold": cold, "warm": warm, "confirm": confirmed}
+
+
 def main() -> None:
     """Run one part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("grids", "adaptive", "search", "short", "cold", "warm"))
+    parser.add_argument("part", choices=("grids", "adaptive", *PARTS))
     parser.add_argument("names", nargs="*", help=f"tasks (default: all of {', '.join(TASKS)})")
     parser.add_argument(
         "--out", type=Path, default=Path("runs/tune"), help="where runs are kept (default: %(default)s)"
@@ -159,7 +163,7 @@ def main() -> None:
     else:
         torch.set_num_threads(1)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        {"search": searched, "short": short, "cold": cold, "warm": warm}[options.part](names, options.out)
+        PARTS[options.part](names, options.out)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ from sizewise.recipe import at_width
 from sizewise.records import Proposal, Recipe, Run, Trial
 from sizewise.store import Store, read_json, write_json
 from sizewise.study import KNOWN, Workspace
-from sizewise.tune.search import FRACTION, LEADERS
+from sizewise.tune.confirm import confirm
+from sizewise.tune.search import FRACTION, LEADERS, SEED, trial_of
 from sizewise.tune.verify import scores
 
 TRIALS = 24
@@ -160,6 +161,44 @@ def row(name: str, root: Path, by: str, own: Known, told: Known) -> str:
         *(gain(sign * (after[:, look] - last)) for look in range(len(LOOKS))),
         *(gain(sign * (before[:, look] - last)) for look in range(len(LOOKS) - 1)),
         *(", ".join(until(known, final)) for known in (told, own)),
+    ]  # fmt: skip
+    return f"| {' | '.join(cells)} |"
+
+
+CONFIRMED = (
+    "task, width", "metric: best by one seed", "best of the leaders over three, less that", "worst repeat: one seed",
+    "three seeds", "repeats with another recipe",
+)  # fmt: skip
+
+
+def confirmed(names: Sequence[str], root: Path) -> None:
+    """Print what the best recipe of each cold search scores, and its leader that is best over more seeds."""
+    print(f"| {' | '.join(CONFIRMED)} |\n" + "|---" * len(CONFIRMED) + "|")
+    for name in names:
+        print(confirmed_row(name, root), flush=True)
+
+
+def confirmed_row(name: str, root: Path) -> str:
+    """One line of that table."""
+    space, width = workspace(name, root), SEARCHED[name]
+    task, data, store = space.task, Data.of(space.task), Store(root / name / "searched")
+    fresh = Fresh(space, root / name)
+
+    def train(trials: Sequence[Trial]) -> list[Run]:
+        return [store.find_run(one) or train_one(one, data, store, Start()) for one in trials]
+
+    scored = []
+    for search in read_json(root / f"cold-{name}.json", Known).searches:
+        first = search.leaders[0]
+        best = confirm(space.study, task, width, tuple(dict.fromkeys(search.leaders)), train).leaders[0]
+        runs = train([trial_of(space.study, task, width, one, SEED) for one in (first, best)])
+        scored.append((*map(fresh, runs), best != first))
+        print(f"{name}: {scored[-1]}", file=sys.stderr, flush=True)
+    one, three, other = np.array(scored, float).T
+    sign, worst = (1, np.min) if task.metric.higher else (-1, np.max)
+    cells = [
+        f"{name}, {width}", f"{task.metric.name} {one.mean():.4f}", gain(sign * (three - one)), f"{worst(one):.4f}",
+        f"{worst(three):.4f}", f"{other.sum():.0f} of {len(other)}",
     ]  # fmt: skip
     return f"| {' | '.join(cells)} |"
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from sizewise import words
 from sizewise.recipe import OPTIMIZERS
 from sizewise.records import Tried, TunedRecipe, Verification
+from sizewise.tune.confirm import SEEDS
 from sizewise.tune.space import at_an_end
 
 OWN = "the study's own"
@@ -22,7 +23,7 @@ def sentences(found: TunedRecipe) -> Iterator[str]:
         f"{found.tried} recipes tried at width {found.width} in {found.seconds:.0f} s of training; {early}"
         f"verified in {found.verify_seconds:.0f} s"
     )
-    yield f"best by validation loss: {flags(found) or OWN}"
+    yield f"best by validation loss{_over(found)}: {flags(found) or OWN}"
     if (end := at_an_end(found.own, found.recipe)) is not None:
         yield (
             f"its learning rate is the {end} that is tried: a better one may lie beyond; "
@@ -42,6 +43,12 @@ def sentences(found: TunedRecipe) -> Iterator[str]:
     if found.frontier:
         yield "the lowest validation loss for its training time, of one run each, which another seed may turn round:"
         yield from (f"  {one.loss:.4g} in {one.seconds:.1f} s: {flags(found, one) or OWN}" for one in found.frontier)
+
+
+def _over(found: TunedRecipe) -> str:
+    """What the best is best of, where there were several."""
+    few = len(found.leaders)
+    return f", of the lowest {few} over {1 + len(SEEDS)} seeds each" if few > 1 else ""
 
 
 def flags(found: TunedRecipe, tried: TunedRecipe | Tried | None = None) -> str:

@@ -26,12 +26,15 @@ from sizewise.records import Proposal, Run, Trial
 from sizewise.store import Store
 from sizewise.tasks import Task
 from sizewise.tune.rates import log_loss
-from sizewise.tune.space import Space, optimizers
+from sizewise.tune.space import Space, equal_width, optimizers
 
 JOURNAL = "tune.journal"
 """File of the study's folder that Optuna writes."""
 
 FRACTION = 0.85
+SEED = 0
+"""Of every run; the verification leaves it out."""
+
 REDUCTION = 3
 RUNGS = 3
 LEADERS = 3
@@ -121,6 +124,13 @@ def by_key(runs: Sequence[Run]) -> dict[str, Run]:
     return {replace(run.trial, start=None).key: run for run in runs}
 
 
+def trial_of(study: Study, task: Task, width: int, tried: Proposal, seed: int) -> Trial:
+    """A whole run of a proposal, with as many parameters as the study's own family has at a width."""
+    made = replace(study, family=tried.family)
+    width = equal_width(study.family, width, tried.family, task.signature)
+    return plan.trial_at(made, task, width, seed, tried.recipe, FRACTION)
+
+
 def rungs(epochs: int) -> list[int]:
     """Lengths of the runs of one proposal, in epochs."""
     return sorted({max(1, round(epochs / REDUCTION**rung)) for rung in range(RUNGS)})
@@ -171,11 +181,11 @@ def _trained(
 
 
 def _trial(study: Study, task: Task, space: Space, tried: Proposal, epochs: int) -> Trial:
-    """The one run of a proposal at a length: seed 0, which the verification leaves out."""
+    """The one run of a proposal at a length."""
     short = replace(tried.recipe, epochs=epochs)
     recipe.check(short)
     made = replace(study, family=tried.family)
-    return plan.trial_at(made, task, space.shapes[tried.family], 0, short, FRACTION)
+    return plan.trial_at(made, task, space.shapes[tried.family], SEED, short, FRACTION)
 
 
 def _summary(asked: Search, space: Space) -> Searched:
@@ -196,6 +206,6 @@ def _summary(asked: Search, space: Space) -> Searched:
         failed=tuple(dict.fromkeys(one.user_attrs[REASON] for one in told if REASON in one.user_attrs)),
         runs=tuple(dict.fromkeys(key for found in keys.values() for key in found)),
         early=tuple(dict.fromkeys(key for number in early for key in keys[number])),
-        leaders=tuple(proposals[:LEADERS]),
+        leaders=tuple(dict.fromkeys(proposals))[:LEADERS],
         frontier=tuple((space.propose(one), *one.values) for one in asked.frontier()) if space.shortened else (),
     )

@@ -1,4 +1,4 @@
-"""A search for a recipe and its verification, as one record."""
+"""A search for a recipe, its confirmation and its verification, as one record."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from sizewise.config import Study
 from sizewise.records import Proposal, Tried, TunedRecipe
 from sizewise.store import Store
 from sizewise.tasks import Task
+from sizewise.tune.confirm import confirm
 from sizewise.tune.search import How, Train, search
 from sizewise.tune.verify import verify
 
@@ -26,7 +27,7 @@ def tuned(
     how: How,
     stage: Callable[[str], None],
 ) -> TunedRecipe:
-    """Search at the first width, and verify at all.
+    """Search and confirm at the first width, and verify at all.
 
     Args:
         stage: told what is done, in words.
@@ -48,21 +49,24 @@ def tuned(
         how=how,
         on_batch=said,
     )
+    stage(f"train the best {len(searched.leaders)} over more seeds at width {widths[0]}")
+    confirmed = confirm(study, task, widths[0], searched.leaders, train)
+    best = confirmed.leaders[0]
     stage(f"verify at widths {' and '.join(map(str, widths))}")
-    verified = verify(study, task, store, searched.best, widths, train)
+    verified = verify(study, task, store, best, widths, train)
     return TunedRecipe(
         own=study.recipe,
-        recipe=searched.best.recipe,
+        recipe=best.recipe,
         own_family=study.family,
-        family=searched.best.family,
+        family=best.family,
         width=widths[0],
         tried=searched.tried,
         stopped=searched.stopped,
         failed=searched.failed,
-        seconds=sum(store.run(key).seconds for key in searched.runs),
+        seconds=sum(store.run(key).seconds for key in searched.runs) + confirmed.seconds,
         early_seconds=sum(store.run(key).seconds for key in searched.early),
         verify_seconds=verified.seconds,
         verified=verified.found,
-        leaders=searched.leaders,
+        leaders=confirmed.leaders,
         frontier=tuple(Tried(tried.recipe, tried.family, loss, seconds) for tried, loss, seconds in searched.frontier),
     )

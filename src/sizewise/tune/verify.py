@@ -9,24 +9,23 @@ the second is what the search took from the first.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from sizewise import families, plan, stats
+from sizewise import families, stats
 from sizewise.config import Study
 from sizewise.errors import SizewiseError
 from sizewise.loop import unused
 from sizewise.paired import Array, compare_scores, example_scores
-from sizewise.records import Comparison, Proposal, Run, Trial, Verification
+from sizewise.records import Comparison, Proposal, Run, Verification
 from sizewise.runtimes import eager
 from sizewise.store import Store
 from sizewise.tasks import Split, Task
-from sizewise.tune.search import FRACTION, Train, by_key
-from sizewise.tune.space import equal_width
+from sizewise.tune.search import FRACTION, Train, by_key, trial_of
 
 SEEDS = 5
+"""From 1: after that of the search."""
 
 
 class Verified(NamedTuple):
@@ -50,7 +49,7 @@ def verify(study: Study, task: Task, store: Store, tuned: Proposal, widths: Sequ
         SizewiseError: of a width fewer than two seeds could be trained with both.
     """
     trials = {
-        (width, side): _trials(study, task, width, tried)
+        (width, side): [trial_of(study, task, width, tried, seed) for seed in range(1, SEEDS + 1)]
         for width in widths
         for side, tried in ((TUNED, tuned), (OWN, Proposal(study.recipe, study.family)))
     }
@@ -61,13 +60,6 @@ def verify(study: Study, task: Task, store: Store, tuned: Proposal, widths: Sequ
         a, b = ([runs[t.key] for t in trials[width, side] if t.key in runs] for side in (TUNED, OWN))
         found.append(_verification(width, a, b, rest, task, store))
     return Verified(tuple(found), sum(run.seconds for run in runs.values()))
-
-
-def _trials(study: Study, task: Task, width: int, tried: Proposal) -> list[Trial]:
-    """Seeds after that of the search."""
-    made = replace(study, family=tried.family)
-    width = equal_width(study.family, width, tried.family, task.signature)
-    return [plan.trial_at(made, task, width, seed, tried.recipe, FRACTION) for seed in range(1, SEEDS + 1)]
 
 
 def _verification(
