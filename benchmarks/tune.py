@@ -6,7 +6,7 @@
     python benchmarks/tune.py short       how well short runs rank recipes: rank correlation with whole runs
     python benchmarks/tune.py cold        search each task five times as `sizewise tune` does, and leave records of it
     python benchmarks/tune.py warm        the same, told the records of the other tasks: what that saves
-    python benchmarks/tune.py confirm     the leaders of the cold searches over more seeds: what that gains
+    python benchmarks/tune.py confirm     the leaders of the cold searches over other seeds: what that gains
 
 The grids are a tabulated benchmark: each run is trained once, and a replay draws its seeds from them without repeats,
 so that hundreds of studies cost as much as one. Replays of one task share runs and are therefore not independent: their

@@ -166,13 +166,13 @@ def row(name: str, root: Path, by: str, own: Known, told: Known) -> str:
 
 
 CONFIRMED = (
-    "task, width", "metric: best by one seed", "best of the leaders over three, less that", "worst repeat: one seed",
-    "three seeds", "repeats with another recipe",
+    "task, width", "metric: best by the first seed", "best of three by two other seeds, less that",
+    "worst repeat: by the first", "by the others", "repeats with another recipe",
 )  # fmt: skip
 
 
 def confirmed(names: Sequence[str], root: Path) -> None:
-    """Print what the best recipe of each cold search scores, and its leader that is best over more seeds."""
+    """Print what the best recipe of each cold search scores, and its leader that is best over other seeds."""
     print(f"| {' | '.join(CONFIRMED)} |\n" + "|---" * len(CONFIRMED) + "|")
     for name in names:
         print(confirmed_row(name, root), flush=True)
@@ -194,11 +194,11 @@ def confirmed_row(name: str, root: Path) -> str:
         runs = train([trial_of(space.study, task, width, one, SEED) for one in (first, best)])
         scored.append((*map(fresh, runs), best != first))
         print(f"{name}: {scored[-1]}", file=sys.stderr, flush=True)
-    one, three, other = np.array(scored, float).T
+    one, others, other = np.array(scored, float).T
     sign, worst = (1, np.min) if task.metric.higher else (-1, np.max)
     cells = [
-        f"{name}, {width}", f"{task.metric.name} {one.mean():.4f}", gain(sign * (three - one)), f"{worst(one):.4f}",
-        f"{worst(three):.4f}", f"{other.sum():.0f} of {len(other)}",
+        f"{name}, {width}", f"{task.metric.name} {one.mean():.4f}", gain(sign * (others - one)), f"{worst(one):.4f}",
+        f"{worst(others):.4f}", f"{other.sum():.0f} of {len(other)}",
     ]  # fmt: skip
     return f"| {' | '.join(cells)} |"
 

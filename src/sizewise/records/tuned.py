@@ -58,13 +58,13 @@ class TunedRecipe:
     """What `tune` found.
 
     Attributes:
-        own, recipe: the study's recipe, and of the few with the lowest validation losses the one that is best over more
-            seeds, both at the reference width.
+        own, recipe: the study's recipe, and of the few with the lowest validation losses the one that is best over
+            other seeds, both at the reference width.
         own_family, family: the study's, and the one that did best, which may differ in depth.
         width: that it was searched for at, of the study's own family.
         tried, stopped: proposals, and those among them that were stopped early.
         failed: why proposals could not be done.
-        seconds, early_seconds: of training the search and the best few over more seeds, and of what was stopped early;
+        seconds, early_seconds: of training the search and the best few over other seeds, and of what was stopped early;
             `verify_seconds` came after.
         verified: at `width`, and at a larger one.
         leaders: the best few, best first, for the library.

@@ -3,7 +3,7 @@
 rates.py     short runs that check the rule before a sweep
 space.py     what may be varied: the recipe, and depth against width
 search.py    recipes proposed, trained and learned from
-confirm.py   the best few over more seeds: which of them is best on average
+confirm.py   which of the best few is best over seeds that had no part in finding them
 verify.py    the recipe that was found beside the study's own, on seeds, samples and sizes that had no part in it
 tuned.py     a search and its verification, as one record
 said.py      that record in words

@@ -48,7 +48,7 @@ def sentences(found: TunedRecipe) -> Iterator[str]:
 def _over(found: TunedRecipe) -> str:
     """What the best is best of, where there were several."""
     few = len(found.leaders)
-    return f", of the lowest {few} over {1 + len(SEEDS)} seeds each" if few > 1 else ""
+    return f" over {len(SEEDS)} other seeds, of the lowest {few} of one" if few > 1 else ""
 
 
 def flags(found: TunedRecipe, tried: TunedRecipe | Tried | None = None) -> str:
