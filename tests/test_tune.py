@@ -341,6 +341,7 @@ def test_the_command_says_what_was_found_and_how_to_train_with_it(
     assert main(command) in (0, 3)
     said = capsys.readouterr().out
     assert "6 recipes tried at width 4" in said
+    assert "best of the 3 lowest validation losses, over 2 other seeds:" in said
     assert "samples that neither saw" in said
     assert "a gap of" in said
     assert main([*command, "--json"]) in (0, 3)
@@ -348,6 +349,7 @@ def test_the_command_says_what_was_found_and_how_to_train_with_it(
     assert ("that is tried: a better one may lie beyond" in said) == bool(at_an_end(found.own, found.recipe))
     assert (found.stopped, found.early_seconds) == (0, 0.0)
     assert [one.width for one in found.verified] == [4, 8]
+    assert found.leaders[0] == Proposal(found.recipe, found.family)
     if found.recipe != found.own:
         assert f"sizewise run digits {tune.flags(found)}" in said
 

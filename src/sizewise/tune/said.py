@@ -23,7 +23,7 @@ def sentences(found: TunedRecipe) -> Iterator[str]:
         f"{found.tried} recipes tried at width {found.width} in {found.seconds:.0f} s of training; {early}"
         f"verified in {found.verify_seconds:.0f} s"
     )
-    yield f"best by validation loss{_over(found)}: {flags(found) or OWN}"
+    yield f"best {_by(found)}: {flags(found) or OWN}"
     if (end := at_an_end(found.own, found.recipe)) is not None:
         yield (
             f"its learning rate is the {end} that is tried: a better one may lie beyond; "
@@ -45,10 +45,10 @@ def sentences(found: TunedRecipe) -> Iterator[str]:
         yield from (f"  {one.loss:.4g} in {one.seconds:.1f} s: {flags(found, one) or OWN}" for one in found.frontier)
 
 
-def _over(found: TunedRecipe) -> str:
-    """What the best is best of, where there were several."""
+def _by(found: TunedRecipe) -> str:
+    """What the best is best of, and by what."""
     few = len(found.leaders)
-    return f" over {len(SEEDS)} other seeds, of the lowest {few} of one" if few > 1 else ""
+    return f"of the {few} lowest validation losses, over {len(SEEDS)} other seeds" if few > 1 else "by validation loss"
 
 
 def flags(found: TunedRecipe, tried: TunedRecipe | Tried | None = None) -> str:
