@@ -160,8 +160,8 @@ def test_a_search_stops_the_worse_early_and_counts_what_they_cost(done: tuple[Pa
     full = [trial for trial in trainer.asked if trial.recipe.epochs == OWN.epochs]
     assert 1 <= len({trial.key for trial in full}) < 14
     best = min((Store(root).run(trial.key) for trial in full), key=lambda run: run.validation.loss)
-    assert found.best.recipe.batch_size == best.trial.recipe.batch_size
-    assert found.best.recipe.optimizer == best.trial.recipe.optimizer
+    assert found.leaders[0].recipe.batch_size == best.trial.recipe.batch_size
+    assert found.leaders[0].recipe.optimizer == best.trial.recipe.optimizer
 
 
 def test_the_studys_own_recipe_and_the_suggested_one_are_tried_first(done: tuple[Path, Trainer, tune.Searched]) -> None:
@@ -208,9 +208,8 @@ def test_leaders_are_ordered_by_seeds_that_had_no_part_in_finding_them(tmp_path:
     trainer = Trainer(tmp_path)
     confirmed = tune.confirm(STUDY, TASK, 4, (SLOW, FAST), trainer)
     assert confirmed.leaders == (FAST, SLOW)
-    assert not {trial.seed for trial in trainer.asked} & set(
-        range(6)
-    )  # the search has the first, the verification five
+    of_others = range(6)  # the first is the search's, five are the verification's
+    assert not {trial.seed for trial in trainer.asked} & set(of_others)
     assert {trial.fraction for trial in trainer.asked} == {FRACTION}
     assert confirmed.seconds == pytest.approx(sum(Store(tmp_path).run(trial.key).seconds for trial in trainer.asked))
 
@@ -297,7 +296,7 @@ def test_a_recipe_that_fails_is_told_and_left(tmp_path: Path) -> None:
     found = searched(tmp_path, trainer, 10)
     assert found.tried == 10
     assert found.failed == ("it failed",)
-    assert found.best.recipe.optimizer in ("adam", "adamw")
+    assert found.leaders[0].recipe.optimizer in ("adam", "adamw")
 
 
 def test_a_better_recipe_is_verified_on_other_seeds_and_samples(done: tuple[Path, Trainer, tune.Searched]) -> None:

@@ -53,15 +53,13 @@ class Searched:
     """What a search came to.
 
     Attributes:
-        best: what had the lowest validation loss of all that went to the end.
         tried, stopped, failed: proposals in all, those that were stopped early, and why others could not be done.
         runs: keys of all runs; `early` of those that were stopped.
-        leaders: the best `LEADERS` that went to the end, best first.
+        leaders: the `LEADERS` with the lowest validation losses of all that went to the end, lowest first.
         frontier: where training time was to be short, too: what nothing else was as good as in both, with its loss and
             its seconds, fastest first.
     """
 
-    best: Proposal
     tried: int
     stopped: int
     failed: tuple[str, ...]
@@ -200,7 +198,6 @@ def _summary(asked: Search, space: Space) -> Searched:
     keys = {one.number: tuple(one.user_attrs.get(KEYS, ())) for one in told}
     early = [one.number for one in told if not asked.finished(one)]
     return Searched(
-        best=proposals[0],
         tried=len(told),
         stopped=sum(asked.stopped(one) for one in told),
         failed=tuple(dict.fromkeys(one.user_attrs[REASON] for one in told if REASON in one.user_attrs)),

@@ -49,7 +49,8 @@ def tuned(
         how=how,
         on_batch=said,
     )
-    stage(f"train the best {len(searched.leaders)} over other seeds at width {widths[0]}")
+    if (few := len(searched.leaders)) > 1:
+        stage(f"train the best {few} over other seeds at width {widths[0]}")
     confirmed = confirm(study, task, widths[0], searched.leaders, train)
     best = confirmed.leaders[0]
     stage(f"verify at widths {' and '.join(map(str, widths))}")
